@@ -1,0 +1,1 @@
+//! Rust SDK for backends: the binary backend link and HTTP

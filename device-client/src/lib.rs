@@ -1,0 +1,1 @@
+//! What firmware links: the device's end of imlink, without heap

@@ -1,0 +1,1 @@
+//! Backends and devices that use imlink

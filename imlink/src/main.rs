@@ -1,0 +1,3 @@
+//! One program for every part of imlink.
+
+fn main() {}

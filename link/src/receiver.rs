@@ -1,0 +1,100 @@
+//! The receiving half: whole frames, as many as one read brought.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use imlink_protocol::frame::{self, Frame};
+use imlink_protocol::limits::LINK_FRAME_LEN_MAX;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::LinkError;
+use crate::outbox::{Outbox, read_buffer};
+
+/// The receiving half of a link. Dropping it closes the link.
+pub struct Receiver {
+    source: Source,
+    /// The other direction, closed with this one.
+    outbox: Arc<Outbox>,
+}
+
+enum Source {
+    Tcp { stream: OwnedReadHalf, buffer: BytesMut },
+    Within(Arc<Outbox>),
+}
+
+/// Frames that arrived together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    bytes: Bytes,
+}
+
+impl Receiver {
+    pub(crate) fn over_tcp(stream: OwnedReadHalf, outbox: Arc<Outbox>) -> Self {
+        Self { source: Source::Tcp { stream, buffer: read_buffer() }, outbox }
+    }
+
+    pub(crate) fn within(inbox: Arc<Outbox>, outbox: Arc<Outbox>) -> Self {
+        Self { source: Source::Within(inbox), outbox }
+    }
+
+    /// The frames that came since the last call, at least one; `None` when the peer closed in good order.
+    /// May be dropped and called again without losing anything.
+    pub async fn receive(&mut self) -> Result<Option<Batch>, LinkError> {
+        match &mut self.source {
+            Source::Within(inbox) => Ok(inbox.take().await.map(|bytes| Batch { bytes })),
+            Source::Tcp { stream, buffer } => loop {
+                let whole = whole_frames(buffer)?;
+                if whole > 0 {
+                    return Ok(Some(Batch { bytes: buffer.split_to(whole).freeze() }));
+                }
+                buffer.reserve(16 * 1024);
+                if stream.read_buf(buffer).await? == 0 {
+                    return Ok(None);
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.outbox.close();
+        if let Source::Within(inbox) = &self.source {
+            inbox.close();
+        }
+    }
+}
+
+/// Length of the whole frames at the start of `buffer`; their checks are read again by [`Batch::frames`],
+/// which costs less than keeping a list of them.
+fn whole_frames(buffer: &[u8]) -> Result<usize, LinkError> {
+    let mut whole = 0;
+    while let Some(len) = frame::whole_len(buffer.get(whole..).unwrap_or_default(), LINK_FRAME_LEN_MAX)? {
+        whole += len;
+    }
+    Ok(whole)
+}
+
+impl Batch {
+    /// The bodies of the frames, in order; ends after the first wrong one.
+    pub fn frames(&self) -> impl Iterator<Item = Result<&[u8], LinkError>> {
+        let mut rest: Option<&[u8]> = Some(&self.bytes);
+        std::iter::from_fn(move || match frame::split(rest?, LINK_FRAME_LEN_MAX) {
+            Ok(Some(Frame { body, len })) => {
+                rest = rest.and_then(|bytes| bytes.get(len..));
+                Some(Ok(body))
+            }
+            Ok(None) => None,
+            Err(error) => {
+                rest = None;
+                Some(Err(error.into()))
+            }
+        })
+    }
+
+    /// The bytes of `part`, a slice of one of this batch's bodies, without copying them.
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.bytes.slice_ref(part)
+    }
+}

@@ -1,0 +1,1 @@
+//! The IM-server's end of a session.

@@ -1,0 +1,1 @@
+//! The IM-server: holds the long connections of devices

@@ -1,0 +1,157 @@
+//! Identities and sessions: who a device is and which IM-server holds it.
+
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint};
+
+use crate::DeviceKey;
+use crate::mailbox::Entry;
+
+/// How a device proves itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// None: only plain links on trusted networks.
+    Plain,
+    /// The device's X25519 public key.
+    PublicKey([u8; 32]),
+}
+
+/// A provisioned device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// How it proves itself.
+    pub proof: Proof,
+    /// Refused everywhere.
+    pub revoked: bool,
+    /// The interface of its last session.
+    pub fingerprint: Fingerprint,
+    /// Largest frame it takes, of its last session, in bytes; 0 before the first.
+    pub receive_limit: u32,
+    /// Its session, `None` when detached. A session that names a dead server incarnation counts as offline.
+    pub session: Option<Session>,
+    /// Highest epoch ever given.
+    pub epoch: Epoch,
+    /// When it was provisioned, store's time in ms since 1970.
+    pub created_ms: u64,
+    /// When it last attached or detached, store's time in ms since 1970; 0 for never.
+    pub seen_ms: u64,
+    /// Generation, last assigned sequence and number of waiting entries of its mailbox.
+    pub mailbox: Head,
+}
+
+/// Where a device is attached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    /// Name of the IM-server.
+    pub server: String,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// Number of the session.
+    pub epoch: Epoch,
+}
+
+/// Where a mailbox stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Current generation, 0 before the first message.
+    pub generation: u64,
+    /// Last sequence assigned.
+    pub last: u64,
+    /// Entries not yet final.
+    pub waiting: u64,
+}
+
+/// What `attach` is asked.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    /// Who.
+    pub device: DeviceKey,
+    /// Name of the asking IM-server.
+    pub server: String,
+    /// Its incarnation.
+    pub server_incarnation: u64,
+    /// The device's boot.
+    pub incarnation: u64,
+    /// Connection number of that boot.
+    pub attempt: u32,
+    /// The larger of the device's last epoch and the ticket's floor.
+    pub epoch_floor: Epoch,
+    /// How far the device handled its mailbox.
+    pub cursor: Cursor,
+    /// The interface it speaks.
+    pub fingerprint: Fingerprint,
+    /// Largest frame it takes, in bytes.
+    pub receive_limit: u32,
+    /// Its event queue, 0 for none.
+    pub event_queue: u64,
+    /// Most entries wanted at once.
+    pub window: u32,
+}
+
+/// What `attach` answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The session is the device's.
+    Session(Box<NewSession>),
+    /// Not provisioned.
+    UnknownDevice,
+    /// Revoked.
+    Revoked,
+    /// This attempt or a later one of the same incarnation was already attached.
+    Stale,
+    /// The cursor lies more than a day ahead of the store's time.
+    Cursor,
+}
+
+/// A session just made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSession {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Generation of the mailbox (after opening a new one, if the lineage changed or the cursor demanded it).
+    pub generation: u64,
+    /// The session it replaced, to be kicked.
+    pub replaced: Option<Session>,
+    /// Messages up to this one may have reached the device before: they go out as `redelivered`.
+    pub offered: Cursor,
+    /// Last sequence assigned.
+    pub last: u64,
+    /// The first waiting entries in order, at most the window and 16 KiB of payload. Never past a hole.
+    pub entries: Vec<Entry>,
+    /// Whether more wait behind them.
+    pub more: bool,
+    /// Last stored event of the stated queue.
+    pub event_position: u64,
+    /// Store's time, ms since 1970.
+    pub now_ms: u64,
+}
+
+/// A session to be put back after the store lost it.
+#[derive(Clone, Debug)]
+pub struct Reassert {
+    /// Who.
+    pub device: DeviceKey,
+    /// Name of the IM-server.
+    pub server: String,
+    /// Its incarnation.
+    pub server_incarnation: u64,
+    /// The session held.
+    pub epoch: Epoch,
+    /// The device's boot and connection number.
+    pub incarnation: u64,
+    /// Connection number of that boot.
+    pub attempt: u32,
+    /// The interface it speaks.
+    pub fingerprint: Fingerprint,
+    /// Largest frame it takes, in bytes.
+    pub receive_limit: u32,
+    /// Highest message ever sent on this session.
+    pub sent: Cursor,
+}
+
+/// What became of a re-assertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasserted {
+    /// The session stands; the mailbox is here.
+    Held(Head),
+    /// Another session stands, or the device is gone or revoked: close this one.
+    Lost,
+}

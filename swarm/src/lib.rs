@@ -1,0 +1,1 @@
+//! Simulated fleets made of the real device-client

@@ -1,0 +1,1 @@
+//! End to end, faults and conformance, with real processes
