@@ -1,0 +1,1 @@
+"""What `run` is made of: the peers, the measures, the machine they ran on, and the table."""
