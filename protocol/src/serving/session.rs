@@ -1,0 +1,526 @@
+//! One attached device, as its IM-server sees it.
+
+use heapless::Deque;
+
+use super::patience::{Overdue, Patience};
+use super::{Transmit, Violation};
+use crate::id::{Cursor, Epoch, MessageId};
+use crate::key::Key;
+use crate::limits::{EVENT_WINDOW_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, PAYLOAD_OVERHEAD, WINDOW_MAX};
+use crate::message::{Code, Flags, FromDevice, ToDevice};
+use crate::time::Instant;
+
+/// The rules of one session. About 300 bytes, no heap, no payloads.
+///
+/// **Invariant:** the messages in flight all belong to `generation`, are in order, and nothing after them
+/// in the mailbox was sent. Everything stored up to `head` is sent or final.
+#[derive(Debug)]
+pub struct Session {
+    epoch: Epoch,
+    /// Session clock 0 in the caller's clock, and in the store's time.
+    opened: Instant,
+    opened_store_ms: u64,
+    /// Generation of the stream: of the last message sent.
+    generation: u64,
+    /// The device answered for `generation`: acknowledgements count.
+    is_confirmed: bool,
+    in_flight: Deque<u64, WINDOW_MAX>,
+    /// Highest message ever sent in this session, and highest acknowledged.
+    sent: Cursor,
+    acked: Cursor,
+    /// Where the mailbox stood when everything in it was sent or final.
+    head: MailboxHead,
+    /// Messages up to here may have reached the device in an earlier session.
+    offered: Cursor,
+    mailbox: Mailbox,
+    /// What is in flight is to be read and sent once more.
+    is_resending: bool,
+    window: u8,
+    receive_limit: u32,
+    patience: Patience,
+    next_request: u32,
+    event_received: u64,
+    event_stored: u64,
+    events_open: u8,
+}
+
+/// What is known of the mailbox behind `head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mailbox {
+    /// Nothing waits there.
+    Clean,
+    /// Something may wait there.
+    More,
+    /// It is being read; the highest message heard of meanwhile.
+    Reading { hinted: MessageId },
+}
+
+/// What a session begins with, from `Hello` and the store's answer to `attach`.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Number of the session.
+    pub epoch: Epoch,
+    /// Generation of the mailbox, or of its first waiting entry if that is older.
+    pub generation: u64,
+    /// Messages up to here may have reached the device before.
+    pub offered: Cursor,
+    /// How far the device handled its mailbox.
+    pub cursor: Cursor,
+    /// Messages the device can hold (1 …; at most [`WINDOW_MAX`] are used).
+    pub window: u8,
+    /// Largest frame the device takes, in bytes.
+    pub receive_limit: u32,
+    /// Heartbeat asked for.
+    pub interval: core::time::Duration,
+    /// Last stored event of the device's queue.
+    pub event_position: u64,
+    /// Store's time now, milliseconds since 1970.
+    pub store_ms: u64,
+}
+
+/// A message to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Its id.
+    pub id: MessageId,
+    /// Path and schema.
+    pub key: Key,
+    /// Store's time at which it expires, 0 for never.
+    pub expires_ms: u64,
+    /// The command.
+    pub payload: &'a [u8],
+}
+
+/// What became of a `Deliver`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It went straight out.
+    Sent,
+    /// It was sent already.
+    Known,
+    /// It is not next in order or the window is full: the mailbox will be read.
+    Later,
+}
+
+/// How far a page of the mailbox was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageTaken {
+    /// Entries sent or known, from the first.
+    pub taken: usize,
+    /// The entry after those cannot ever be sent, for this reason: record it and read again.
+    pub refused: Option<(MessageId, Code)>,
+}
+
+/// A read of the mailbox that the session wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Only entries behind this one.
+    pub after: Cursor,
+    /// Most entries.
+    pub limit: u32,
+}
+
+/// Where the store says the mailbox stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailboxHead {
+    /// Current generation, 0 before the first message.
+    pub generation: u64,
+    /// Last sequence assigned.
+    pub last: u64,
+}
+
+/// What comparing with the store's head showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadCheck {
+    /// Nothing new.
+    Same,
+    /// Messages wait: the mailbox will be read.
+    More,
+    /// The store is behind what was sent: it lost its tail.
+    RolledBack,
+}
+
+/// Why a call did not go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallRefused {
+    /// Larger than the device takes.
+    TooLarge {
+        /// Largest payload, in bytes.
+        max: u32,
+    },
+}
+
+/// What a frame of the device means for the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// Nothing to do.
+    Nothing,
+    /// A heartbeat: compare the mailbox's head with the store.
+    Heartbeat,
+    /// Every message up to this one is handled.
+    Acked(MessageId),
+    /// Every message before this one is handled, this one refused.
+    Nacked(MessageId, Code),
+    /// Answer to a call.
+    Reply {
+        /// Request id given by [`Session::call`].
+        request: u32,
+        /// Its status.
+        status: Code,
+        /// Its payload.
+        payload: &'a [u8],
+    },
+    /// An event to store.
+    Event {
+        /// Position in the device's queue.
+        sequence: u64,
+        /// Path and schema.
+        key: Key,
+        /// What happened.
+        payload: &'a [u8],
+    },
+    /// Part of the interface.
+    Interface {
+        /// Where it begins.
+        offset: u32,
+        /// Length of the whole.
+        total: u32,
+        /// The bytes.
+        chunk: &'a [u8],
+    },
+    /// The device leaves.
+    Bye,
+}
+
+impl Session {
+    /// Opens the session; the caller has written `Welcome` with `opening.generation`. The entries that came
+    /// with the answer to `attach` follow by [`handle_page`](Self::handle_page).
+    pub fn new(now: Instant, opening: &Opening) -> Self {
+        Self {
+            epoch: opening.epoch,
+            opened: now,
+            opened_store_ms: opening.store_ms,
+            generation: opening.generation,
+            is_confirmed: true,
+            in_flight: Deque::new(),
+            sent: opening.cursor,
+            acked: opening.cursor,
+            head: MailboxHead::default(),
+            offered: opening.offered,
+            mailbox: Mailbox::More,
+            is_resending: false,
+            window: opening.window.clamp(1, WINDOW_MAX as u8),
+            receive_limit: opening.receive_limit,
+            patience: Patience::new(now, opening.interval),
+            next_request: 1,
+            event_received: opening.event_position,
+            event_stored: opening.event_position,
+            events_open: 0,
+        }
+    }
+
+    /// Takes a frame of the device.
+    pub fn handle_frame<'a>(
+        &mut self,
+        now: Instant,
+        frame: &FromDevice<'a>,
+        out: &mut impl Transmit,
+    ) -> Result<Incoming<'a>, Violation> {
+        let answers_probe = self.patience.handle_frame(now);
+        let incoming = match *frame {
+            FromDevice::Hello(_) => return Err(Violation::SecondHello),
+            FromDevice::Ping { next_ms } => self.handle_ping(now, next_ms, out)?,
+            FromDevice::Busy => {
+                self.patience.handle_busy(now);
+                Incoming::Nothing
+            }
+            FromDevice::Ack { sequence } => self.handle_ack(now, sequence)?.map_or(Incoming::Nothing, Incoming::Acked),
+            FromDevice::Nack { sequence, code } => {
+                self.handle_ack(now, sequence)?.map_or(Incoming::Nothing, |id| Incoming::Nacked(id, code))
+            }
+            FromDevice::Generation { generation } if generation == self.generation => {
+                self.is_confirmed = true;
+                Incoming::Nothing
+            }
+            FromDevice::Generation { generation } => {
+                return Err(Violation::Generation { given: generation, expected: self.generation });
+            }
+            FromDevice::Reply { request, status, payload } => Incoming::Reply { request, status, payload },
+            FromDevice::Event { sequence, key, payload } => self.handle_event(sequence, key, payload)?,
+            FromDevice::Interface { offset, total, chunk } => Incoming::Interface { offset, total, chunk },
+            FromDevice::Bye => Incoming::Bye,
+        };
+        // The device lives, but what it was sent may be lost or waits in its handler: send it again, once.
+        if answers_probe && !self.in_flight.is_empty() {
+            self.is_resending = true;
+        }
+        Ok(incoming)
+    }
+
+    /// A message was appended. Goes straight out only when it is next in order, in the generation of the
+    /// stream, and the window has room; else the mailbox will be read.
+    pub fn handle_deliver(&mut self, now: Instant, message: &Outgoing<'_>, out: &mut impl Transmit) -> Delivered {
+        let id = message.id;
+        if id <= self.sent || (id.generation == self.head.generation && id.sequence <= self.head.last) {
+            return Delivered::Known;
+        }
+        let is_next = id.generation == self.generation
+            && self.head == (MailboxHead { generation: id.generation, last: id.sequence.saturating_sub(1) });
+        let is_expired = message.expires_ms != 0 && message.expires_ms <= self.store_ms(now);
+        if self.mailbox == Mailbox::Clean && !self.is_resending && is_next && !is_expired && self.has_room(message) {
+            self.send(now, message, out);
+            self.head.last = id.sequence;
+            return Delivered::Sent;
+        }
+        self.mailbox = match self.mailbox {
+            Mailbox::Reading { hinted } => Mailbox::Reading { hinted: hinted.max(id) },
+            Mailbox::Clean | Mailbox::More => Mailbox::More,
+        };
+        Delivered::Later
+    }
+
+    /// The read of the mailbox to make now, if any; answered by [`handle_page`](Self::handle_page) or
+    /// [`handle_read_failed`](Self::handle_read_failed). One at a time.
+    pub fn poll_read(&mut self) -> Option<Wanted> {
+        let open = self.in_flight.len();
+        let free = usize::from(self.window).saturating_sub(open);
+        let wanted = match self.mailbox {
+            Mailbox::Reading { .. } => return None,
+            _ if self.is_resending => Wanted { after: self.acked, limit: (open + free) as u32 },
+            // Reading waits until half of the window is free, so that pages are worth their round trip.
+            Mailbox::More if open <= free => Wanted { after: self.sent, limit: free as u32 },
+            Mailbox::More | Mailbox::Clean => return None,
+        };
+        self.mailbox = Mailbox::Reading { hinted: MessageId::default() };
+        Some(wanted)
+    }
+
+    /// Takes entries of the mailbox in order and sends what the window takes; the rest is read again later.
+    pub fn handle_page<'a>(
+        &mut self,
+        now: Instant,
+        entries: impl IntoIterator<Item = Outgoing<'a>>,
+        head: MailboxHead,
+        more: bool,
+        out: &mut impl Transmit,
+    ) -> PageTaken {
+        let hinted = match self.mailbox {
+            Mailbox::Reading { hinted } => hinted,
+            Mailbox::Clean | Mailbox::More => MessageId::default(),
+        };
+        self.is_resending = false;
+        self.mailbox = Mailbox::More;
+        let mut taken = 0;
+        for entry in entries {
+            match self.offer(now, &entry, out) {
+                Offer::Taken => taken += 1,
+                Offer::Full => return PageTaken { taken, refused: None },
+                Offer::Refused(code) => return PageTaken { taken, refused: Some((entry.id, code)) },
+            }
+        }
+        if !more {
+            self.head = head;
+            let is_known = hinted.generation <= head.generation && hinted.sequence <= head.last;
+            if is_known {
+                self.mailbox = Mailbox::Clean;
+            }
+        }
+        PageTaken { taken, refused: None }
+    }
+
+    /// The store did not answer: what waits there is read later.
+    pub fn handle_read_failed(&mut self) {
+        self.mailbox = Mailbox::More;
+    }
+
+    /// Compares with where the store says the mailbox stands.
+    pub fn handle_head(&mut self, head: MailboxHead) -> HeadCheck {
+        let is_behind = head.generation < self.sent.generation
+            || (head.generation == self.sent.generation && head.last < self.sent.sequence);
+        if is_behind {
+            return HeadCheck::RolledBack;
+        }
+        if head == self.head {
+            return HeadCheck::Same;
+        }
+        if self.mailbox == Mailbox::Clean {
+            self.mailbox = Mailbox::More;
+        }
+        HeadCheck::More
+    }
+
+    /// Asks the device; the answer comes as [`Incoming::Reply`] with the number returned here.
+    pub fn call(
+        &mut self,
+        now: Instant,
+        key: Key,
+        remaining: core::time::Duration,
+        payload: &[u8],
+        out: &mut impl Transmit,
+    ) -> Result<u32, CallRefused> {
+        let max = self.payload_max();
+        if payload.len() > max {
+            return Err(CallRefused::TooLarge { max: max as u32 });
+        }
+        let request = self.next_request;
+        self.next_request = self.next_request.wrapping_add(1).max(1);
+        let deadline_ms = self.clock_ms(now.after(remaining));
+        out.transmit(&ToDevice::Call { request, key, deadline_ms, payload });
+        Ok(request)
+    }
+
+    /// The next `count` events are stored; `upto` is the last of them.
+    pub fn handle_events_stored(&mut self, upto: u64, count: usize, out: &mut impl Transmit) {
+        self.events_open = self.events_open.saturating_sub(count.min(255) as u8);
+        if upto > self.event_stored {
+            self.event_stored = upto;
+        }
+        out.transmit(&ToDevice::EventAck { sequence: self.event_stored });
+    }
+
+    /// To be called from time to time, at the latest when [`Overdue::Nothing`] said. Early and repeated
+    /// calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut impl Transmit) -> Overdue {
+        let overdue = self.patience.poll(now);
+        if overdue == Overdue::Probe {
+            out.transmit(&ToDevice::Probe);
+        }
+        overdue
+    }
+
+    /// Number of the session.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Highest message ever sent in this session (or the device's cursor at its beginning).
+    pub fn sent(&self) -> Cursor {
+        self.sent
+    }
+
+    /// Number of messages sent and not acknowledged.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether this message was sent and is not acknowledged.
+    pub fn is_in_flight(&self, id: MessageId) -> bool {
+        id.generation == self.generation && self.in_flight.iter().any(|sequence| *sequence == id.sequence)
+    }
+
+    /// Whether messages wait in the mailbox, as far as is known.
+    pub fn is_waiting(&self) -> bool {
+        self.mailbox != Mailbox::Clean
+    }
+
+    /// Session clock: milliseconds since `Welcome`.
+    pub fn clock_ms(&self, now: Instant) -> u64 {
+        now.since(self.opened).as_millis() as u64
+    }
+
+    fn handle_ping(&mut self, now: Instant, next_ms: u32, out: &mut impl Transmit) -> Result<Incoming<'static>, Violation> {
+        let range = HEARTBEAT_MIN.as_millis()..=HEARTBEAT_MAX.as_millis();
+        if !range.contains(&u128::from(next_ms)) {
+            return Err(Violation::Interval { ms: next_ms });
+        }
+        self.patience.handle_interval(next_ms);
+        out.transmit(&ToDevice::Pong { now_ms: self.clock_ms(now) });
+        Ok(Incoming::Heartbeat)
+    }
+
+    fn handle_ack(&mut self, now: Instant, sequence: u64) -> Result<Option<MessageId>, Violation> {
+        if !self.is_confirmed {
+            // Belongs to the older generation, of which nothing is in flight any more.
+            return Ok(None);
+        }
+        let sent = if self.sent.generation == self.generation { self.sent.sequence } else { 0 };
+        if sequence > sent {
+            return Err(Violation::AckAhead { sequence, sent });
+        }
+        let mut progressed = false;
+        while self.in_flight.front().is_some_and(|oldest| *oldest <= sequence) {
+            self.in_flight.pop_front();
+            progressed = true;
+        }
+        if !progressed {
+            return Ok(None);
+        }
+        self.acked = MessageId::new(self.generation, sequence);
+        self.patience.handle_acked(now, self.in_flight.len());
+        Ok(Some(self.acked))
+    }
+
+    fn handle_event<'a>(&mut self, sequence: u64, key: Key, payload: &'a [u8]) -> Result<Incoming<'a>, Violation> {
+        if sequence <= self.event_received || self.events_open >= EVENT_WINDOW_MAX {
+            return Err(Violation::Event { sequence });
+        }
+        self.event_received = sequence;
+        self.events_open += 1;
+        Ok(Incoming::Event { sequence, key, payload })
+    }
+
+    fn offer(&mut self, now: Instant, entry: &Outgoing<'_>, out: &mut impl Transmit) -> Offer {
+        if entry.id <= self.sent {
+            if self.is_in_flight(entry.id) {
+                self.transmit(entry, out);
+            }
+            return Offer::Taken;
+        }
+        if entry.id.generation != self.generation {
+            if !self.in_flight.is_empty() {
+                return Offer::Full;
+            }
+            self.generation = entry.id.generation;
+            self.is_confirmed = false;
+            out.transmit(&ToDevice::Generation { generation: self.generation });
+        }
+        if entry.payload.len() > self.payload_max() {
+            return Offer::Refused(Code::TOO_LARGE);
+        }
+        if !self.has_room(entry) {
+            return Offer::Full;
+        }
+        self.send(now, entry, out);
+        Offer::Taken
+    }
+
+    fn has_room(&self, message: &Outgoing<'_>) -> bool {
+        self.in_flight.len() < usize::from(self.window) && message.payload.len() <= self.payload_max()
+    }
+
+    fn send(&mut self, now: Instant, message: &Outgoing<'_>, out: &mut impl Transmit) {
+        self.transmit(message, out);
+        // `has_room` keeps the queue below its capacity.
+        let _ = self.in_flight.push_back(message.id.sequence);
+        self.sent = message.id;
+        self.patience.handle_sent(now);
+    }
+
+    fn transmit(&self, message: &Outgoing<'_>, out: &mut impl Transmit) {
+        let was_offered = message.id <= self.offered || message.id <= self.sent;
+        out.transmit(&ToDevice::Message {
+            sequence: message.id.sequence,
+            key: message.key,
+            expiry_ms: match message.expires_ms {
+                0 => 0,
+                expires => expires.saturating_sub(self.opened_store_ms).max(1),
+            },
+            flags: if was_offered { Flags::REDELIVERED } else { Flags::NONE },
+            payload: message.payload,
+        });
+    }
+
+    fn payload_max(&self) -> usize {
+        (self.receive_limit as usize).saturating_sub(PAYLOAD_OVERHEAD)
+    }
+
+    fn store_ms(&self, now: Instant) -> u64 {
+        self.opened_store_ms.saturating_add(self.clock_ms(now))
+    }
+}
+
+enum Offer {
+    Taken,
+    Full,
+    Refused(Code),
+}
