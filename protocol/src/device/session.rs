@@ -1,0 +1,413 @@
+//! One device's way through its connections.
+
+use core::time::Duration;
+
+use super::error::{SessionError, kind};
+use super::events::Events;
+use super::live::Live;
+use super::mailbox::Mailbox;
+use super::output::{Event, StateName, Transmit};
+use super::retry::{End, Retry, Target};
+use crate::id::{Cursor, Epoch, Fingerprint};
+use crate::limits::RECEIVE_LIMIT_MIN;
+use crate::message::{FromDevice, Hello, ToDevice, Welcome};
+use crate::time::Instant;
+
+/// The rules of a device, from boot to power-off. No heap, no payloads, no clock, no randomness of its own.
+///
+/// ```text
+///              handle_connected              Welcome                     GoAway, leave
+/// ┌▶ Detached ─────────────────▶ Greeting ───────────▶ Attached ──────────────────────▶ Leaving
+/// │                                 │                      │                               │
+/// │                                 │ Redirect, Reject,    │ Reject,                       │ answered, or 5 s
+/// │                                 │ silence, wrong frame │ silence, wrong frame          │ over: Bye
+/// │   handle_disconnected           ▼                      ▼                               ▼
+/// └──────────────────────────────────────────── Ended ◀────────────────────────────────────┘
+///         (from every state)
+/// ```
+///
+/// **Driving it: after every `handle_*` and command, send what [`poll_transmit`](Self::poll_transmit)
+/// gives until it gives nothing, close the connection when [`is_ended`](Self::is_ended), and come back at
+/// [`poll_timeout`](Self::poll_timeout) at the latest.** Late, early and repeated timeouts are harmless.
+#[derive(Debug)]
+pub struct Session {
+    incarnation: u64,
+    event_queue: u64,
+    attempt: u32,
+    epoch: Epoch,
+    pub(super) mailbox: Mailbox,
+    pub(super) events: Events,
+    retry: Retry,
+    state: State,
+}
+
+/// What a device begins with after power-on.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// Drawn at random; never 0.
+    pub incarnation: core::num::NonZeroU64,
+    /// Incarnation of the event queue, drawn at random when it starts empty; 0 without events.
+    pub event_queue: u64,
+    /// How far the mailbox was handled, `0-0` when that was not kept.
+    pub cursor: Cursor,
+}
+
+/// What `Hello` says and no rule depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile<'a> {
+    /// Tenant, `-` when there is only one.
+    pub tenant: &'a str,
+    /// Device id.
+    pub device: &'a str,
+    /// Largest frame (body and check) the device takes, in bytes.
+    pub receive_limit: u32,
+    /// Unacknowledged messages the device can hold.
+    pub window: u8,
+    /// The interface the firmware speaks.
+    pub fingerprint: Fingerprint,
+}
+
+#[derive(Debug)]
+enum State {
+    Detached,
+    Greeting { since: Instant, is_hello_due: bool },
+    Attached(Live),
+    Leaving(Live, Leave),
+    Ended { end: End, attached: Option<Duration>, delay: Duration },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Leave {
+    until: Instant,
+    end: End,
+    delay: Duration,
+}
+
+impl Session {
+    /// A device that was just switched on.
+    pub fn new(start: &Start) -> Self {
+        Self {
+            incarnation: start.incarnation.get(),
+            event_queue: start.event_queue,
+            attempt: 0,
+            epoch: 0,
+            mailbox: Mailbox::new(start.cursor),
+            events: Events::default(),
+            retry: Retry::default(),
+            state: State::Detached,
+        }
+    }
+
+    /// A connection to [`target`](Self::target) is being made.
+    pub fn handle_connecting(&mut self, now: Instant) {
+        self.retry.handle_connecting(now);
+    }
+
+    /// The connection is made.
+    pub fn handle_connected(&mut self, now: Instant) {
+        self.attempt = self.attempt.saturating_add(1);
+        self.state = State::Greeting { since: now, is_hello_due: true };
+    }
+
+    /// The connection is closed, or could not be made. `random` is spread evenly over its range.
+    pub fn handle_disconnected(&mut self, now: Instant, random: u32) -> End {
+        let (end, attached, delay) = match &self.state {
+            State::Detached | State::Greeting { .. } => (End::Lost, None, Duration::ZERO),
+            State::Attached(live) => (End::Lost, Some(now.since(live.since)), Duration::ZERO),
+            State::Leaving(live, leave) => (leave.end, Some(now.since(live.since)), leave.delay),
+            State::Ended { end, attached, delay } => (*end, *attached, *delay),
+        };
+        self.retry.handle_end(now, end, attached, delay, random);
+        self.state = State::Detached;
+        end
+    }
+
+    /// Takes a frame of the server. To be called only while [`has_room`](Self::has_room).
+    ///
+    /// After an error the session has ended: the stream has no meaning any more.
+    pub fn handle_frame<'a>(&mut self, now: Instant, frame: &ToDevice<'a>) -> Result<Option<Event<'a>>, SessionError> {
+        let taken = match &mut self.state {
+            State::Greeting { since, is_hello_due: false } => {
+                let since = *since;
+                self.handle_greeting(now, since, frame)
+            }
+            State::Attached(live) | State::Leaving(live, _) => {
+                live.heartbeat.handle_frame(now);
+                self.handle_attached(now, frame)
+            }
+            State::Detached | State::Greeting { .. } | State::Ended { .. } => Err(self.out_of_order(frame)),
+        };
+        taken.inspect_err(|error| self.end(now, End::Fault(*error), Duration::ZERO))
+    }
+
+    fn handle_greeting<'a>(
+        &mut self,
+        now: Instant,
+        since: Instant,
+        frame: &ToDevice<'a>,
+    ) -> Result<Option<Event<'a>>, SessionError> {
+        match *frame {
+            ToDevice::Welcome(ref welcome) => self.handle_welcome(now, since, welcome).map(Some),
+            ToDevice::Redirect { address, ticket } if !self.retry.is_at_home() => {
+                self.retry.handle_redirect(now, address, ticket)?;
+                Ok(Some(self.end_by_peer(now, End::Redirected, 0)))
+            }
+            ToDevice::Reject { code, retry_after_s } => {
+                Ok(Some(self.end_by_peer(now, End::Rejected(code), retry_after_s)))
+            }
+            ToDevice::GoAway { reason, reconnect_after_s } => {
+                Ok(Some(self.end_by_peer(now, End::Asked(reason), reconnect_after_s)))
+            }
+            _ => Err(self.out_of_order(frame)),
+        }
+    }
+
+    fn handle_welcome(
+        &mut self,
+        now: Instant,
+        since: Instant,
+        welcome: &Welcome<'_>,
+    ) -> Result<Event<'static>, SessionError> {
+        if welcome.epoch <= self.epoch {
+            return Err(SessionError::Epoch { given: welcome.epoch, last: self.epoch });
+        }
+        if (welcome.frame_limit as usize) < RECEIVE_LIMIT_MIN {
+            return Err(SessionError::FrameLimit { given: welcome.frame_limit });
+        }
+        self.mailbox.handle_welcome(welcome.generation)?;
+        let stored = self.events.handle_welcome(welcome.event_position, welcome.event_window)?;
+        if !welcome.ticket.is_empty() {
+            self.retry.handle_ticket(now, welcome.ticket)?;
+        }
+        self.retry.handle_welcome();
+        self.epoch = welcome.epoch;
+        let is_running = self.mailbox.is_running();
+        self.state = State::Attached(Live::new(now, now.since(since), welcome, is_running));
+        Ok(Event::Attached { epoch: welcome.epoch, stored, time_ms: welcome.time_ms })
+    }
+
+    fn handle_attached<'a>(&mut self, now: Instant, frame: &ToDevice<'a>) -> Result<Option<Event<'a>>, SessionError> {
+        let (State::Attached(live) | State::Leaving(live, _)) = &mut self.state else {
+            return Err(self.out_of_order(frame));
+        };
+        match *frame {
+            ToDevice::Pong { now_ms } => {
+                if let Some(round_trip) = live.heartbeat.handle_pong(now) {
+                    live.clock.handle_pong(now, now_ms, round_trip);
+                    self.mailbox.handle_pong();
+                }
+                Ok(None)
+            }
+            ToDevice::Probe => {
+                live.is_probed = true;
+                Ok(None)
+            }
+            ToDevice::Message { sequence, key, flags, payload, .. } => {
+                let id = self.mailbox.handle_message(sequence)?;
+                Ok(id.map(|id| Event::Message { id, key, is_redelivered: flags.is_redelivered(), payload }))
+            }
+            ToDevice::Generation { generation } => self.mailbox.handle_generation(generation).map(|()| None),
+            ToDevice::Call { request, key, deadline_ms, payload } => {
+                let is_kept = live.calls.handle_call(request, deadline_ms, live.clock.now_ms(now))?;
+                Ok(is_kept.then_some(Event::Call { request, key, payload }))
+            }
+            ToDevice::Cancel { request } => {
+                Ok(live.calls.handle_cancel(request).then_some(Event::Cancelled { request }))
+            }
+            ToDevice::EventAck { sequence } => {
+                live.is_asked = false;
+                let stored = self.events.handle_ack(now, sequence)?;
+                Ok((stored > 0).then_some(Event::Stored(stored)))
+            }
+            ToDevice::Describe { offset } => {
+                live.describe = Some(offset);
+                Ok(None)
+            }
+            ToDevice::Ticket { ticket } => self.retry.handle_ticket(now, ticket).map(|()| None),
+            ToDevice::GoAway { reason, reconnect_after_s } => {
+                self.begin_to_leave(now, End::Asked(reason), seconds(reconnect_after_s));
+                Ok(None)
+            }
+            ToDevice::Reject { code, retry_after_s } => {
+                Ok(Some(self.end_by_peer(now, End::Rejected(code), retry_after_s)))
+            }
+            ToDevice::Welcome(_) | ToDevice::Redirect { .. } => Err(self.out_of_order(frame)),
+        }
+    }
+
+    /// Time has passed. An error ends the session.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
+        let state = self.state();
+        let is_silent = match &mut self.state {
+            State::Detached | State::Ended { .. } => false,
+            State::Greeting { since, .. } => now >= since.after(GREETING_MAX),
+            State::Attached(live) | State::Leaving(live, _) => {
+                live.handle_timeout(now, &self.events);
+                live.heartbeat.is_dead(now)
+            }
+        };
+        if !is_silent {
+            return Ok(());
+        }
+        let error = SessionError::Silent { state };
+        self.end(now, End::Fault(error), Duration::ZERO);
+        Err(error)
+    }
+
+    /// The caller has no room for what the server sends and stops reading, or goes on.
+    pub fn handle_reading(&mut self, now: Instant, is_blocked: bool) {
+        if let Some(live) = self.live_mut() {
+            live.heartbeat.handle_reading(now, is_blocked);
+        }
+    }
+
+    /// Leaves in good order: what is begun is answered, then `Bye`.
+    pub fn leave(&mut self, now: Instant) {
+        self.begin_to_leave(now, End::Left, Duration::ZERO);
+    }
+
+    /// The next thing to send: acknowledgements and replies first, then signs of life, then events, then
+    /// the interface.
+    pub fn poll_transmit<'a>(&'a mut self, now: Instant, profile: &Profile<'a>) -> Option<Transmit<'a>> {
+        match &mut self.state {
+            State::Detached | State::Ended { .. } => None,
+            State::Greeting { is_hello_due, .. } => {
+                core::mem::take(is_hello_due).then(|| Transmit::Frame(FromDevice::Hello(self.hello(profile))))
+            }
+            State::Attached(live) => {
+                let answer = live.poll_answer(now, &mut self.mailbox);
+                answer.or_else(|| live.poll_bulk(&self.events))
+            }
+            State::Leaving(live, leave) => {
+                let answer = live.poll_answer(now, &mut self.mailbox);
+                if answer.is_some() || (!live.calls.is_idle() && now < leave.until) {
+                    return answer;
+                }
+                let leave = *leave;
+                self.end(now, leave.end, leave.delay);
+                Some(Transmit::Frame(FromDevice::Bye))
+            }
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), or while detached, to connect.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Detached => Some(self.retry.not_before()),
+            State::Greeting { since, .. } => Some(since.after(GREETING_MAX)),
+            State::Attached(live) => Some(live.poll_timeout(&self.mailbox, &self.events)),
+            State::Leaving(live, leave) => Some(live.poll_timeout(&self.mailbox, &self.events).min(leave.until)),
+            State::Ended { .. } => None,
+        }
+    }
+
+    /// Where to connect, once [`poll_timeout`](Self::poll_timeout) has come.
+    pub fn target(&self, now: Instant) -> Target<'_> {
+        self.retry.target(now)
+    }
+
+    /// Where the session stands.
+    pub fn state(&self) -> StateName {
+        match self.state {
+            State::Detached => StateName::Detached,
+            State::Greeting { .. } => StateName::Greeting,
+            State::Attached(_) => StateName::Attached,
+            State::Leaving(..) => StateName::Leaving,
+            State::Ended { .. } => StateName::Ended,
+        }
+    }
+
+    /// Whether the connection is to be closed, once what was polled is sent.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended { .. })
+    }
+
+    /// Whether a frame may be handled; else send first.
+    pub fn has_room(&self) -> bool {
+        self.live().is_none_or(|live| live.calls.has_room())
+    }
+
+    /// Whether a message of this sequence was handed over before, so that no room is needed for it.
+    pub fn is_duplicate(&self, sequence: u64) -> bool {
+        self.mailbox.is_duplicate(sequence)
+    }
+
+    /// Number of the current or last session, 0 before the first.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// How far the mailbox is handled.
+    pub fn cursor(&self) -> Cursor {
+        self.mailbox.cursor()
+    }
+
+    /// Largest frame (body and check) that the server takes, while attached.
+    pub fn frame_limit(&self) -> Option<u32> {
+        self.live().map(|live| live.frame_limit)
+    }
+
+    fn hello<'a>(&'a self, profile: &Profile<'a>) -> Hello<'a> {
+        Hello {
+            version: crate::VERSION,
+            tenant: profile.tenant,
+            device: profile.device,
+            incarnation: self.incarnation,
+            attempt: self.attempt,
+            epoch: self.epoch,
+            cursor: self.mailbox.stated_cursor(),
+            receive_limit: profile.receive_limit,
+            window: profile.window,
+            fingerprint: profile.fingerprint,
+            event_queue: self.event_queue,
+            ticket: self.retry.ticket(),
+        }
+    }
+
+    fn begin_to_leave(&mut self, now: Instant, end: End, delay: Duration) {
+        self.state = match core::mem::replace(&mut self.state, State::Detached) {
+            State::Attached(live) => State::Leaving(live, Leave { until: now.after(LEAVING_MAX), end, delay }),
+            State::Greeting { .. } => State::Ended { end, attached: None, delay },
+            other => other,
+        };
+    }
+
+    fn end_by_peer(&mut self, now: Instant, end: End, delay_s: u32) -> Event<'static> {
+        self.end(now, end, seconds(delay_s));
+        Event::Ended(end)
+    }
+
+    fn end(&mut self, now: Instant, end: End, delay: Duration) {
+        if !self.is_ended() {
+            let attached = self.live().map(|live| now.since(live.since));
+            self.state = State::Ended { end, attached, delay };
+        }
+    }
+
+    fn out_of_order(&self, frame: &ToDevice<'_>) -> SessionError {
+        SessionError::Order { state: self.state(), frame: kind(frame) }
+    }
+
+    fn live(&self) -> Option<&Live> {
+        match &self.state {
+            State::Attached(live) | State::Leaving(live, _) => Some(live),
+            _ => None,
+        }
+    }
+
+    pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.state {
+            State::Attached(live) | State::Leaving(live, _) => Some(live),
+            _ => None,
+        }
+    }
+}
+
+fn seconds(delay_s: u32) -> Duration {
+    Duration::from_secs(delay_s.into())
+}
+
+/// Longest wait for `Welcome`: the server's own deadlines are shorter.
+const GREETING_MAX: Duration = Duration::from_secs(20);
+/// Longest wait for handlers of calls before leaving.
+const LEAVING_MAX: Duration = Duration::from_secs(5);
