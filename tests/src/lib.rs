@@ -1,1 +1,29 @@
-//! End to end, faults and conformance, with real processes
+//! End to end, faults and conformance, with real processes.
+//!
+//! ```text
+//! process   a child process: its log, its signals, its certain end
+//! node      imlink gateway, route and server as processes
+//! redis     a redis-server of the test's own
+//! proxy     a TCP proxy that delays, holds, swallows, cuts and corrupts
+//! wire      a peer that speaks frames by hand, rightly or wrongly
+//! api       the HTTP API as a backend sees it
+//! ledger    what was sent against what devices handled and what imlink says became of it
+//! ```
+//!
+//! A test owns what it starts: every child dies with the value that holds it, and with the test
+//! process if that is killed. Addresses come from [`port::Port`], so tests run side by side. When a test
+//! fails, the logs of its processes are printed.
+//!
+//! The `imlink` that is tested is the one of profile `e2e`; nextest builds it before the first test (see
+//! `.config/nextest.toml`), with plain `cargo test` run `cargo build --profile e2e -p imlink` first.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod ledger;
+pub mod node;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod wait;
+pub mod wire;

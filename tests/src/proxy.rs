@@ -1,0 +1,200 @@
+//! A TCP proxy that misbehaves when told to.
+//!
+//! ```text
+//! client ──▶ proxy ──▶ upstream        every chunk passes as the present Fault says
+//!        ◀──       ◀──
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What happens to bytes and connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: bytes pass.
+    None,
+    /// Each chunk passes this much later.
+    Delay(Duration),
+    /// Bytes wait until the fault is over; new connections too.
+    Hold,
+    /// Bytes are swallowed; nobody is told.
+    BlackHole,
+    /// One bit of every chunk is wrong.
+    Flip,
+    /// New connections are closed at once.
+    Refuse,
+}
+
+/// A running proxy; its connections end with it.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    upstream: SocketAddr,
+    fault: watch::Sender<Fault>,
+    cut: watch::Sender<u64>,
+    passed: AtomicU64,
+    connections: AtomicU64,
+}
+
+impl Proxy {
+    /// Starts a proxy to `upstream` on a free port of loopback.
+    pub async fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let shared = Arc::new(Shared {
+            upstream,
+            fault: watch::Sender::new(Fault::None),
+            cut: watch::Sender::new(0),
+            passed: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        });
+        let accepting = tokio::spawn(accept(listener, shared.clone()));
+        Self { address, shared, accepting }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on bytes and connections meet `fault`.
+    pub fn set(&self, fault: Fault) {
+        self.shared.fault.send_replace(fault);
+    }
+
+    /// Closes every connection there is.
+    pub fn cut(&self) {
+        self.shared.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Bytes that passed, both ways.
+    pub fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::Relaxed)
+    }
+
+    /// Connections taken so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if *shared.fault.borrow() == Fault::Refuse {
+            continue;
+        }
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(connection(client, shared.clone()));
+    }
+}
+
+async fn connection(client: TcpStream, shared: Arc<Shared>) {
+    let mut cut = shared.cut.subscribe();
+    let Ok(upstream) = TcpStream::connect(shared.upstream).await else { return };
+    // Without it, small frames would wait for one another in the proxy.
+    let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
+    let (from_client, to_client) = client.into_split();
+    let (from_upstream, to_upstream) = upstream.into_split();
+    tokio::select! {
+        _ = cut.changed() => {}
+        _ = async { tokio::join!(pass(from_client, to_upstream, &shared), pass(from_upstream, to_client, &shared)) } => {}
+    }
+}
+
+/// Passes bytes one way until either side ends; the other way may go on.
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
+    let mut fault = shared.fault.subscribe();
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        let Ok(len @ 1..) = from.read(&mut chunk).await else { return };
+        let Some(bytes) = chunk.get_mut(..len) else { return };
+        let now = *fault.borrow_and_update();
+        match now {
+            Fault::None | Fault::Refuse => {}
+            Fault::Delay(time) => tokio::time::sleep(time).await,
+            Fault::Hold => {
+                let over = fault.wait_for(|fault| *fault != Fault::Hold).await;
+                if over.is_err() {
+                    return;
+                }
+            }
+            Fault::BlackHole => continue,
+            Fault::Flip => bytes.iter_mut().skip(len / 2).take(1).for_each(|byte| *byte ^= 1),
+        }
+        if to.write_all(bytes).await.is_err() {
+            return;
+        }
+        shared.passed.fetch_add(len as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn echo() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.split();
+                    tokio::io::copy(&mut read, &mut write).await
+                });
+            }
+        });
+        address
+    }
+
+    async fn ask(stream: &mut TcpStream, within: Duration) -> Option<[u8; 5]> {
+        stream.write_all(b"hello").await.ok()?;
+        let mut answer = [0; 5];
+        tokio::time::timeout(within, stream.read_exact(&mut answer)).await.ok()?.ok()?;
+        Some(answer)
+    }
+
+    const SHORT: Duration = Duration::from_millis(200);
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn each_fault_does_what_it_says() {
+        let proxy = Proxy::start(echo().await).await;
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(ask(&mut stream, LONG).await.as_ref(), Some(b"hello"));
+        proxy.set(Fault::BlackHole);
+        assert_eq!(ask(&mut stream, SHORT).await, None);
+        proxy.set(Fault::Flip);
+        // Flipped on the way there and, where the chunk is the same, back: two wrongs make a right.
+        assert!(ask(&mut stream, LONG).await.is_some());
+        proxy.set(Fault::Hold);
+        assert_eq!(ask(&mut stream, SHORT).await, None);
+        proxy.set(Fault::None);
+        let mut held = [0; 5];
+        stream.read_exact(&mut held).await.unwrap();
+        assert_eq!(&held, b"hello");
+        proxy.cut();
+        assert_eq!(ask(&mut stream, LONG).await, None);
+        proxy.set(Fault::Refuse);
+        let mut refused = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(ask(&mut refused, LONG).await, None);
+        assert_eq!(proxy.connections(), 1);
+    }
+}

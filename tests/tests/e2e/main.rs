@@ -1,0 +1,3 @@
+//! What imlink promises, asked of real processes.
+
+mod bad_frames;
