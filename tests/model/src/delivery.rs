@@ -36,18 +36,12 @@ impl World {
         if id <= seat.sent {
             return;
         }
-        let same = id.generation == seat.sent.generation
-            || scenario.broken.breaks(Rule::StraightOnlyInGeneration);
-        let next = id.sequence == seat.sent.sequence + 1
-            || scenario.broken.breaks(Rule::OnlyNextGoesStraight);
+        let same = id.generation == seat.sent.generation || scenario.broken.breaks(Rule::StraightOnlyInGeneration);
+        let next = id.sequence == seat.sent.sequence + 1 || scenario.broken.breaks(Rule::OnlyNextGoesStraight);
         let room = seat.in_flight.len() < usize::from(scenario.limits.window)
             || scenario.broken.breaks(Rule::StraightOnlyInWindow);
         if same && next && room {
-            let item = Item {
-                id,
-                message,
-                redelivered: id.sequence <= seat.offered,
-            };
+            let item = Item { id, message, redelivered: id.sequence <= seat.offered };
             self.send_item(scenario, s, i, item);
         } else if keeps(scenario, Rule::ElseMoreWaiting) {
             seat.more = true;
@@ -97,13 +91,7 @@ impl World {
         }
     }
 
-    fn send_read(
-        &mut self,
-        scenario: &Scenario,
-        s: u8,
-        i: usize,
-        (items, more, end): (Vec<Item>, bool, Id),
-    ) {
+    fn send_read(&mut self, scenario: &Scenario, s: u8, i: usize, (items, more, end): (Vec<Item>, bool, Id)) {
         let mut all = !more;
         for item in items {
             let seat = &self.servers[usize::from(s)].seats[i];
@@ -131,8 +119,7 @@ impl World {
         let s = to.server;
         let seats = &self.servers[usize::from(s)].seats;
         let attaching = seats.iter().any(|x| matches!(x.phase, Phase::Attaching(_)))
-            && (keeps(scenario, Rule::TableBeforeAttach)
-                || seats.iter().all(|x| x.phase != Phase::Attaching(None)));
+            && (keeps(scenario, Rule::TableBeforeAttach) || seats.iter().all(|x| x.phase != Phase::Attaching(None)));
         match self.attached_seat(s) {
             Some(i) if seats[i].epoch >= epoch || !attaching => self.hand_call(s, i, call),
             _ if attaching && keeps(scenario, Rule::CallWaitsWhileAttaching) => {

@@ -132,10 +132,7 @@ impl World {
         let d = &mut self.device;
         if let Down::Message(item) = frame {
             let id = item.id;
-            let queued = d
-                .queue
-                .iter()
-                .any(|f| matches!(f, Down::Message(i) if i.id == id));
+            let queued = d.queue.iter().any(|f| matches!(f, Down::Message(i) if i.id == id));
             let handled = d.handler.is_some_and(|i| i.id == id);
             if queued || handled && scenario.broken.keeps(Rule::DropsWhatIsInHandler) {
                 return;
@@ -196,11 +193,7 @@ impl World {
         }
         let (generation, refusals) = self.device.nacks;
         let refused = generation == id.generation && refusals & (1 << id.sequence) != 0;
-        self.send_up(if refused {
-            Up::Nack(id.sequence)
-        } else {
-            Up::Ack(id.sequence)
-        });
+        self.send_up(if refused { Up::Nack(id.sequence) } else { Up::Ack(id.sequence) });
     }
 
     pub fn run_call(&mut self, scenario: &Scenario) -> Moved {
@@ -231,11 +224,7 @@ impl World {
         if scenario.broken.breaks(Rule::EventsAreKeptUntilAcked) {
             d.events.retain(|(s, _)| *s != sequence);
         }
-        self.send_up(Up::Event {
-            queue,
-            sequence,
-            event,
-        });
+        self.send_up(Up::Event { queue, sequence, event });
     }
 
     fn send_up(&mut self, frame: Up) {

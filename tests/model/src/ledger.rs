@@ -2,7 +2,7 @@
 
 use crate::scenario::Scenario;
 use crate::store::{Id, Item, Outcome, State};
-use crate::world::{Answer, CallPhase, Down, Phase, Told, World};
+use crate::world::{Answer, CallPhase, Down, Net, Phase, Told, World};
 
 /// A broken promise. The number is that of the message, call, event or connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,11 +102,7 @@ impl World {
             let other = &self.ledger.messages[usize::from(e.message)];
             !e.ended && e.id < item.id && other.handed == 0 && self.passed & (1 << e.message) == 0
         });
-        let later_went = self
-            .ledger
-            .messages
-            .iter()
-            .any(|o| o.handed > 0 && o.stamp > facts.stamp);
+        let later_went = self.ledger.messages.iter().any(|o| o.handed > 0 && o.stamp > facts.stamp);
         if facts.handed == 0 && (earlier_waits || later_went) {
             return Err(Violation::OutOfOrder(m));
         }
@@ -167,9 +163,7 @@ impl World {
             let facts = &self.ledger.messages[usize::from(m)];
             let honest = match state {
                 State::Acked => facts.finished,
-                State::Ended(Outcome::Expired { may_have_run }) => {
-                    may_have_run || facts.handed == 0
-                }
+                State::Ended(Outcome::Expired { may_have_run }) => may_have_run || facts.handed == 0,
                 State::Ended(Outcome::Rejected) => facts.rejected,
                 State::Ended(Outcome::Failed) => facts.offers >= scenario.limits.attempts,
                 State::Ended(Outcome::Unknown) | State::Waiting | State::Sent => true,
@@ -189,16 +183,11 @@ impl World {
             }
         }
         self.judge_events()?;
-        let in_queue = self
-            .device
-            .queue
-            .iter()
-            .filter(|d| matches!(d, Down::Message(_)))
-            .count();
+        let in_queue = self.device.queue.iter().filter(|d| matches!(d, Down::Message(_))).count();
         if in_queue > usize::from(scenario.limits.window) {
             return Err(Violation::WindowExceeded);
         }
-        if !self.is_attached() {
+        if !self.is_in_store() {
             for facts in &mut self.ledger.calls {
                 facts.away = true;
             }
@@ -229,11 +218,7 @@ impl World {
             return Err(Violation::NotAttached);
         }
         for server in &self.servers {
-            if let Some(seat) = server
-                .seats
-                .iter()
-                .find(|s| Some(s.connection) != self.device.connection)
-            {
+            if let Some(seat) = server.seats.iter().find(|s| Some(s.connection) != self.device.connection) {
                 return Err(Violation::OldNeverClosed(seat.connection));
             }
             debug_assert!(server.seats.iter().all(|s| s.phase == Phase::Attached));
@@ -245,9 +230,7 @@ impl World {
             }
             let done = match states[usize::from(m)].map(|(_, state)| state) {
                 Some(State::Acked) => true,
-                Some(State::Ended(Outcome::Unknown)) => {
-                    facts.handed > 0 || self.passed & (1 << m) != 0
-                }
+                Some(State::Ended(Outcome::Unknown)) => facts.handed > 0 || self.passed & (1 << m) != 0,
                 Some(State::Ended(_)) => true,
                 Some(State::Waiting | State::Sent) | None => false,
             };
@@ -272,15 +255,19 @@ impl World {
         for m in &mut self.ledger.messages {
             m.acked = false;
             let survives = m.id.is_some_and(|id| {
-                let real = kept
-                    .bounds
-                    .iter()
-                    .rev()
-                    .find(|(_, first)| *first <= id.sequence);
+                let real = kept.bounds.iter().rev().find(|(_, first)| *first <= id.sequence);
                 id.sequence <= kept.last && real.is_some_and(|(g, _)| *g == id.generation)
             });
             m.lost |= m.stamp > 0 && !survives;
         }
+    }
+
+    /// After a rollback that left no trace ids may repeat: those of lost messages mean nothing, and their hints are gone.
+    pub fn forget_lost(&mut self) {
+        for m in self.ledger.messages.iter_mut().filter(|m| m.lost) {
+            m.id = None;
+        }
+        self.net.retain(|n| !matches!(n, Net::Deliver { .. }));
     }
 
     /// The device lost its power while it may have been in a handler.
@@ -307,8 +294,7 @@ fn may_follow(was: State, is: State) -> bool {
     let rank = |s| match s {
         State::Waiting => 0,
         State::Sent => 1,
-        State::Acked
-        | State::Ended(Outcome::Expired { .. } | Outcome::Failed | Outcome::Rejected) => 2,
+        State::Acked | State::Ended(Outcome::Expired { .. } | Outcome::Failed | Outcome::Rejected) => 2,
         State::Ended(Outcome::Unknown) => 3,
     };
     rank(is) > rank(was) || is == was

@@ -1,9 +1,12 @@
 //! The moves: what may happen next, and what it does.
 
+use std::rc::Rc;
+
 use crate::ledger::Violation;
 use crate::rule::Rule;
 use crate::scenario::Scenario;
-use crate::world::World;
+use crate::store::Store;
+use crate::world::{Net, World};
 
 /// How a round trip ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,10 +75,9 @@ impl Move {
     /// Whether it happens without anybody's wish or fault: when no such move is left, the world is at rest.
     pub fn is_progress(self) -> bool {
         match self {
-            Self::Attach(_, how)
-            | Self::RetryAttach(_, _, how)
-            | Self::TakeUp(_, how)
-            | Self::Read(_, how) => how == How::Well,
+            Self::Attach(_, how) | Self::RetryAttach(_, _, how) | Self::TakeUp(_, how) | Self::Read(_, how) => {
+                how == How::Well
+            }
             Self::WriteAcks(_, how) => how == How::Well,
             Self::Connect(_)
             | Self::NoticeLoss
@@ -125,9 +127,7 @@ impl World {
 
     /// Whether a send waits for its retry: not at rest, though the move is listed with the clients'.
     pub fn owes_retry(&self) -> bool {
-        self.sends
-            .iter()
-            .any(|s| s.phase == crate::world::SendPhase::Retrying)
+        self.sends.iter().any(|s| s.phase == crate::world::SendPhase::Retrying)
     }
 
     fn store_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
@@ -145,9 +145,7 @@ impl World {
             out.push(Move::Revoke);
         }
         if left.expiries > 0 {
-            let stored = |m: &u8| {
-                self.ledger.messages[usize::from(*m)].stamp > 0 && self.passed & (1 << m) == 0
-            };
+            let stored = |m: &u8| self.ledger.messages[usize::from(*m)].stamp > 0 && self.passed & (1 << m) == 0;
             out.extend((0..scenario.sends).filter(stored).map(Move::Expire));
         }
     }
@@ -155,8 +153,7 @@ impl World {
     /// Makes the move and judges it.
     pub fn after(&self, scenario: &Scenario, mv: Move) -> Result<Self, Violation> {
         let mut next = self.clone();
-        let before = (!matches!(mv, Move::Rollback | Move::RollbackUnnoticed))
-            .then(|| self.states(scenario));
+        let before = (!matches!(mv, Move::Rollback | Move::RollbackUnnoticed)).then(|| self.states(scenario));
         next.make(scenario, mv)?;
         next.tidy(scenario);
         next.judge(scenario, before.as_deref())?;
@@ -210,12 +207,16 @@ impl World {
                 return self.take(scenario, n, true);
             }
             Move::Lose(n) => {
-                self.left.losses -= 1;
-                self.net.remove(usize::from(n));
+                let lost = self.net.remove(usize::from(n));
+                if self.left.hints > 0 && matches!(lost, Net::Deliver { .. }) {
+                    self.left.hints -= 1;
+                } else {
+                    self.left.losses -= 1;
+                }
             }
             Move::Backup => {
                 self.left.backups -= 1;
-                self.backup = self.store.clone();
+                self.backup = Rc::new(self.store.clone());
             }
             Move::Rollback => {
                 self.left.rollbacks -= 1;
@@ -225,6 +226,7 @@ impl World {
             Move::RollbackUnnoticed => {
                 self.left.unnoticed -= 1;
                 self.roll_back();
+                self.forget_lost();
                 self.unnoticed = true;
             }
             Move::Expire(m) => {
@@ -241,7 +243,8 @@ impl World {
 
     fn roll_back(&mut self) {
         self.note_rollback();
-        self.store = self.backup.clone();
+        self.store = Store::clone(&self.backup);
+        self.era += 1;
     }
 
     /// Pays for a round trip that does not end well.

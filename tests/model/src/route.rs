@@ -19,14 +19,7 @@ impl World {
                 SendPhase::Done => false,
             };
             if may {
-                let ways = &[
-                    How::Well,
-                    How::ReplyLost,
-                    How::RequestLost,
-                    How::Late,
-                    How::HungUp,
-                    How::RouteKilled,
-                ];
+                let ways = &[How::Well, How::ReplyLost, How::RequestLost, How::Late, How::HungUp, How::RouteKilled];
                 out.extend(self.ways(ways).map(|h| Move::Append(m, h)));
             }
         }
@@ -37,9 +30,7 @@ impl World {
                     out.push(Move::Deadline(c));
                     if !self.is_alive(life) {
                         out.push(Move::NoticeServerGone(c));
-                    } else if !call.looked_again
-                        && self.look_up(scenario).is_some_and(|s| s != (life, epoch))
-                    {
+                    } else if !call.looked_again && self.look_up(scenario).is_some_and(|s| s != (life, epoch)) {
                         out.push(Move::LookAgain(c));
                     }
                 }
@@ -61,11 +52,7 @@ impl World {
 
     /// The ledger's message and the client's key of a send.
     fn sent_as(scenario: &Scenario, send: u8) -> (u8, Option<u8>) {
-        if scenario.repeated && send < 2 {
-            (0, Some(0))
-        } else {
-            (send, None)
-        }
+        if scenario.repeated && send < 2 { (0, Some(0)) } else { (send, None) }
     }
 
     /// One try of `append`, and the `Deliver` after it.
@@ -74,10 +61,7 @@ impl World {
         let send = &mut self.sends[usize::from(m)];
         let retry = send.phase == SendPhase::Retrying;
         if !retry {
-            send.since = Since {
-                evicted: self.store.evicted,
-                run: self.run,
-            };
+            send.since = Since { evicted: self.store.evicted, run: self.run };
         }
         send.phase = SendPhase::Retrying;
         let since = send.since;
@@ -85,11 +69,7 @@ impl World {
             return;
         }
         if how == How::Late {
-            return self.put(Net::Append {
-                send: m,
-                retry,
-                since,
-            });
+            return self.put(Net::Append { send: m, retry, since });
         }
         let result = self.append_in_store(scenario, m, retry, since);
         if how == How::ReplyLost {
@@ -119,13 +99,7 @@ impl World {
         }
     }
 
-    fn append_in_store(
-        &mut self,
-        scenario: &Scenario,
-        m: u8,
-        retry: bool,
-        since: Since,
-    ) -> Appended {
+    fn append_in_store(&mut self, scenario: &Scenario, m: u8, retry: bool, since: Since) -> Appended {
         let (message, key) = Self::sent_as(scenario, m);
         let now = self.now(scenario);
         let last = self.store.last;
@@ -147,7 +121,7 @@ impl World {
 
     /// A client asks for a call.
     pub fn ask(&mut self, scenario: &Scenario, c: u8) -> Moved {
-        self.ledger.calls[usize::from(c)].away = !self.is_attached();
+        self.ledger.calls[usize::from(c)].away = !self.is_in_store();
         self.cache = self.cache.filter(|(life, _)| self.is_alive(*life));
         if self.cache.is_none() {
             self.cache = self.look_up(scenario);
@@ -172,18 +146,13 @@ impl World {
         };
         self.cache = self.cache.filter(|s| *s != (life, epoch));
         let believed = known >= epoch || scenario.broken.breaks(Rule::NotHereNamesTheEpoch);
-        let looks =
-            !self.calls[usize::from(c)].looked && keeps(scenario, Rule::LooksUpBeforeOffline);
+        let looks = !self.calls[usize::from(c)].looked && keeps(scenario, Rule::LooksUpBeforeOffline);
         self.calls[usize::from(c)].looked = true;
         let now_at = self.look_up(scenario);
         if looks && now_at != Some((life, epoch)) {
             return self.send_call(c, now_at);
         }
-        if believed {
-            self.answer(c, Answer::Offline)
-        } else {
-            Ok(())
-        }
+        if believed { self.answer(c, Answer::Offline) } else { Ok(()) }
     }
 
     /// After a quarter of the deadline: the session moved, the old server is told.
@@ -196,18 +165,9 @@ impl World {
             return;
         };
         if keeps(scenario, Rule::CallIsSentOnce) {
-            self.put(Net::Kick {
-                to,
-                epoch,
-                from: to,
-                winner: session.connection,
-            });
+            self.put(Net::Kick { to, epoch, from: to, winner: session.connection });
         } else {
-            self.put(Net::Call {
-                call: c,
-                to: session.life,
-                epoch: session.epoch,
-            });
+            self.put(Net::Call { call: c, to: session.life, epoch: session.epoch });
         }
     }
 
@@ -218,13 +178,8 @@ impl World {
 
     /// The link to the server that was asked is gone.
     pub fn notice_server_gone(&mut self, scenario: &Scenario, c: u8) -> Moved {
-        self.net
-            .retain(|n| !matches!(n, Net::Call { call, .. } if *call == c));
-        let answer = if keeps(scenario, Rule::BrokenIsDisconnected) {
-            Answer::Disconnected
-        } else {
-            Answer::Offline
-        };
+        self.net.retain(|n| !matches!(n, Net::Call { call, .. } if *call == c));
+        let answer = if keeps(scenario, Rule::BrokenIsDisconnected) { Answer::Disconnected } else { Answer::Offline };
         self.answer(c, answer)
     }
 
@@ -235,41 +190,26 @@ impl World {
                 continue;
             }
             out.push(Move::Take(n));
-            let repeats = matches!(
-                net,
-                Net::Deliver { .. } | Net::Kick { .. } | Net::Detach { .. }
-            );
+            let repeats = matches!(net, Net::Deliver { .. } | Net::Kick { .. } | Net::Detach { .. });
             if repeats && self.left.delays > 0 {
                 out.push(Move::TakeAndRepeat(n));
             }
-            if self.left.losses > 0 && !matches!(net, Net::Ack { .. } | Net::Append { .. }) {
+            let hint = matches!(net, Net::Deliver { .. }) && self.left.hints > 0;
+            if hint || self.left.losses > 0 && !matches!(net, Net::Ack { .. } | Net::Append { .. }) {
                 out.push(Move::Lose(n));
             }
         }
     }
 
     pub fn take(&mut self, scenario: &Scenario, n: u8, repeat: bool) -> Moved {
-        let net = if repeat {
-            self.net[usize::from(n)].clone()
-        } else {
-            self.net.remove(usize::from(n))
-        };
+        let net = if repeat { self.net[usize::from(n)].clone() } else { self.net.remove(usize::from(n)) };
         match net {
             Net::Append { send, retry, since } => {
                 self.append_in_store(scenario, send, retry, since);
             }
             Net::Deliver { to, id, message } => self.hint(scenario, to.server, id, message),
-            Net::Kick {
-                to,
-                epoch,
-                from,
-                winner,
-            } => return self.kicked(scenario, to, epoch, from, winner),
-            Net::Detach {
-                from,
-                epoch,
-                connection,
-            } => {
+            Net::Kick { to, epoch, from, winner } => return self.kicked(scenario, to, epoch, from, winner),
+            Net::Detach { from, epoch, connection } => {
                 let now = self.now(scenario);
                 if let Some(gone) = self.store.detach(now, from, epoch)
                     && gone.connection != connection
@@ -288,14 +228,7 @@ impl World {
     }
 
     /// A kick arrives: the older session is closed, the kicker's task is done.
-    fn kicked(
-        &mut self,
-        scenario: &Scenario,
-        to: Life,
-        epoch: u8,
-        from: Life,
-        winner: u8,
-    ) -> Moved {
+    fn kicked(&mut self, scenario: &Scenario, to: Life, epoch: u8, from: Life, winner: u8) -> Moved {
         let s = to.server;
         let server = &mut self.servers[usize::from(s)];
         server.kicked = server.kicked.max(epoch);
@@ -303,11 +236,11 @@ impl World {
         let closed: Vec<u8> = server
             .seats
             .iter()
-            .filter(|x| x.phase == Phase::Attached && (x.epoch == epoch || any))
+            .filter(|x| x.phase == Phase::Attached && (x.epoch <= epoch || any))
             .map(|x| x.connection)
             .collect();
         for number in closed {
-            if number >= winner {
+            if number >= winner && self.store.session.is_some_and(|x| x.connection == number) {
                 return Err(Violation::OldEndedNew(number));
             }
             self.close(scenario, s, number, true)?;

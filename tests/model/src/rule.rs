@@ -24,14 +24,16 @@ pub enum Rule {
     EpochExceedsDevicesLast,
     /// "max(stored, the device's last, **the ticket's floor**) + 1".
     EpochExceedsTicketsFloor,
-    /// The first attach under a new lineage makes an epoch above the store's time, so that no epoch repeats.
-    NewLineageLiftsEpoch,
+    /// An epoch is at least the store's time in ms, as a generation is, so that none repeats.
+    EpochIsTheTime,
     /// "Refuses an attempt number ≤ the stored one of the same incarnation."
     LateAttemptIsRefused,
     /// An attach of another boot must know the stored epoch (by its ticket or its memory).
     OtherBootNamesTheEpoch,
     /// "An equal attempt from the same server is the same attach again."
     EqualAttemptIsSameAttach,
+    /// … and returns what the first try replaced, so that it is kicked.
+    SameAttachReturnsReplaced,
     /// "Refuses revoked devices."
     RevokedIsRefused,
     /// "Trims up to the device's cursor."
@@ -94,6 +96,8 @@ pub enum Rule {
     OtherLineageMayHaveRun,
     /// "Second line: at attach against the device's cursor".
     CursorAheadOpensGeneration,
+    /// … and that is the highest pair it *received*, which may be above what it has handled.
+    HelloNamesReceived,
     /// "… on a live session against the highest sequence ever *sent*."
     SentAheadOpensGeneration,
     /// A state is asked by the pair: a sequence that belongs to another generation is `unknown`.
@@ -104,6 +108,8 @@ pub enum Rule {
     SessionIsReasserted,
     /// … but only when no newer one was made since, even if that has left.
     ReassertNamesTheEpoch,
+    /// … and boot and attempt with it, so that a late attach stays late.
+    ReassertRestoresAttempt,
     // §4, §9 the device
     /// "The device drops a message that is already in its handler."
     DropsWhatIsInHandler,
@@ -122,6 +128,8 @@ pub enum Rule {
     HeartbeatComparesLast,
     /// "The heartbeat check compares (generation, last), not last alone."
     HeartbeatComparesGeneration,
+    /// … and first: when an entry waits that this session holds as settled, the mailbox went back, and the device attaches anew.
+    HeartbeatComparesFirst,
     /// "A `Deliver` that is next in order … goes straight out", any other one does not.
     OnlyNextGoesStraight,
     /// "A `Deliver` goes straight out only in the generation of the last message sent."
@@ -158,12 +166,14 @@ pub enum Rule {
     // §7 kick
     /// "The new server sends `Kick` … until `Kicked`, `NotHere`, or that incarnation is gone."
     KickIsRetried,
-    /// "`Kick{device, epoch}`": another epoch is not closed.
+    /// "`Kick{device, epoch}`": that epoch and older ones are closed, a newer one never.
     KickNamesTheEpoch,
     /// "Believes `Kicked` only from the server and epoch that the session names."
     KickNamesTheIncarnation,
     /// A kick also ends an attach that is still under way: its reply, when it comes, is not believed.
     KickReachesAttaching,
+    /// An attach whose reply comes too late to be used still kicks what it replaced.
+    LateReplyStillKicks,
     /// "Routes on the way drop their cache entry."
     KickDropsRouteCache,
     // §6.6 events
@@ -189,10 +199,11 @@ impl Rule {
         Self::AppendReturnsSession,
         Self::EpochExceedsDevicesLast,
         Self::EpochExceedsTicketsFloor,
-        Self::NewLineageLiftsEpoch,
+        Self::EpochIsTheTime,
         Self::LateAttemptIsRefused,
         Self::OtherBootNamesTheEpoch,
         Self::EqualAttemptIsSameAttach,
+        Self::SameAttachReturnsReplaced,
         Self::RevokedIsRefused,
         Self::AttachTrimsToCursor,
         Self::CursorTrimsByThePair,
@@ -223,11 +234,13 @@ impl Rule {
         Self::NewLineageRaisesOffered,
         Self::OtherLineageMayHaveRun,
         Self::CursorAheadOpensGeneration,
+        Self::HelloNamesReceived,
         Self::SentAheadOpensGeneration,
         Self::StateNamesTheGeneration,
         Self::DoubtfulTrimIsUnknown,
         Self::SessionIsReasserted,
         Self::ReassertNamesTheEpoch,
+        Self::ReassertRestoresAttempt,
         Self::DropsWhatIsInHandler,
         Self::DropsBelowCursor,
         Self::AcksBelongToAnsweredGeneration,
@@ -236,6 +249,7 @@ impl Rule {
         Self::AppendOutlivesTheClient,
         Self::HeartbeatComparesLast,
         Self::HeartbeatComparesGeneration,
+        Self::HeartbeatComparesFirst,
         Self::OnlyNextGoesStraight,
         Self::StraightOnlyInGeneration,
         Self::StraightOnlyInWindow,
@@ -256,6 +270,7 @@ impl Rule {
         Self::KickNamesTheEpoch,
         Self::KickNamesTheIncarnation,
         Self::KickReachesAttaching,
+        Self::LateReplyStillKicks,
         Self::KickDropsRouteCache,
         Self::EventsAreDeduplicated,
         Self::QueueIncarnationOutlivesBoot,

@@ -8,6 +8,8 @@ use crate::store::Limits;
 pub struct Budget {
     /// A request or a reply between processes is lost; its sender times out.
     pub losses: u8,
+    /// A `Deliver` is lost.
+    pub hints: u8,
     /// A request takes effect after its sender gave up, a reply comes late, or a message comes twice.
     pub delays: u8,
     /// The device loses its connection; the server does not know.
@@ -67,15 +69,11 @@ pub struct Scenario {
     pub broken: Broken,
 }
 
-const LIMITS: Limits = Limits {
-    window: 2,
-    recent: 3,
-    ring: 3,
-    attempts: 6,
-};
+const LIMITS: Limits = Limits { window: 2, recent: 3, ring: 3, attempts: 6 };
 
 const NONE: Budget = Budget {
     losses: 0,
+    hints: 0,
     delays: 0,
     drops: 0,
     power: 0,
@@ -101,7 +99,7 @@ const PLAIN: Scenario = Scenario {
     poison: None,
     cut: true,
     heartbeat: true,
-    connections: 4,
+    connections: 9,
     budget: NONE,
     limits: LIMITS,
     broken: Broken::NONE,
@@ -109,169 +107,68 @@ const PLAIN: Scenario = Scenario {
 
 /// Every scenario.
 pub const ALL: &[Scenario] = &[
-    Scenario {
-        name: "link",
-        budget: Budget {
-            losses: 1,
-            drops: 1,
-            power: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
+    Scenario { name: "link", budget: Budget { losses: 1, drops: 1, power: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "forgetful",
         persistent: false,
-        budget: Budget {
-            drops: 1,
-            power: 1,
-            delays: 1,
-            ..NONE
-        },
+        limits: Limits { window: 1, ..LIMITS },
+        budget: Budget { drops: 1, power: 1, delays: 1, ..NONE },
         ..PLAIN
     },
-    Scenario {
-        name: "prompt",
-        sends: 3,
-        heartbeat: false,
-        budget: Budget {
-            hang_ups: 1,
-            delays: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
-    Scenario {
-        name: "retry",
-        sends: 3,
-        budget: Budget {
-            losses: 1,
-            delays: 1,
-            route_crashes: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
+    Scenario { name: "prompt", sends: 3, heartbeat: false, budget: Budget { hang_ups: 1, delays: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "retry", sends: 3, budget: Budget { losses: 1, delays: 1, route_crashes: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "overrun",
         sends: 3,
         budget: Budget { losses: 1, ..NONE },
-        limits: Limits {
-            recent: 1,
-            ..LIMITS
-        },
+        limits: Limits { recent: 1, ..LIMITS },
         ..PLAIN
     },
-    Scenario {
-        name: "repeated",
-        repeated: true,
-        budget: Budget {
-            losses: 1,
-            hang_ups: 1,
-            drops: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
+    Scenario { name: "repeated", repeated: true, budget: Budget { losses: 1, hang_ups: 1, drops: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "rollback",
         sends: 3,
-        budget: Budget {
-            backups: 1,
-            rollbacks: 1,
-            losses: 1,
-            drops: 1,
-            ..NONE
-        },
+        budget: Budget { backups: 1, rollbacks: 1, hints: 1, drops: 1, ..NONE },
         ..PLAIN
     },
     Scenario {
         name: "rollback-power",
         persistent: false,
-        budget: Budget {
-            backups: 1,
-            rollbacks: 1,
-            power: 1,
-            ..NONE
-        },
+        budget: Budget { backups: 1, rollbacks: 1, power: 1, ..NONE },
         ..PLAIN
     },
-    Scenario {
-        name: "two-rollbacks",
-        budget: Budget {
-            backups: 1,
-            rollbacks: 2,
-            drops: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
-    Scenario {
-        name: "unnoticed",
-        sends: 3,
-        budget: Budget {
-            backups: 1,
-            unnoticed: 1,
-            drops: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
-    Scenario {
-        name: "expiry",
-        budget: Budget {
-            expiries: 1,
-            losses: 1,
-            drops: 1,
-            crashes: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
+    Scenario { name: "two-rollbacks", budget: Budget { backups: 1, rollbacks: 2, drops: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "unnoticed", sends: 3, budget: Budget { backups: 1, unnoticed: 1, drops: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "expiry", budget: Budget { expiries: 1, losses: 1, drops: 1, crashes: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "expiry-rollback",
-        budget: Budget {
-            expiries: 1,
-            backups: 1,
-            rollbacks: 1,
-            drops: 1,
-            ..NONE
-        },
+        budget: Budget { expiries: 1, backups: 1, rollbacks: 1, drops: 1, ..NONE },
         ..PLAIN
     },
     Scenario {
         name: "refusal",
         limits: Limits { ring: 1, ..LIMITS },
-        budget: Budget {
-            nacks: 2,
-            drops: 1,
-            crashes: 1,
-            losses: 1,
-            ..NONE
-        },
+        budget: Budget { nacks: 2, drops: 1, crashes: 1, losses: 1, ..NONE },
         ..PLAIN
     },
     Scenario {
         name: "poison",
         poison: Some(0),
-        connections: 5,
-        limits: Limits {
-            attempts: 2,
-            ..LIMITS
-        },
+        limits: Limits { attempts: 2, ..LIMITS },
         budget: Budget { drops: 1, ..NONE },
+        ..PLAIN
+    },
+    Scenario {
+        name: "flapping",
+        limits: Limits { attempts: 2, ..LIMITS },
+        budget: Budget { drops: 2, ..NONE },
         ..PLAIN
     },
     Scenario {
         name: "servers",
         servers: 2,
         sends: 1,
-        budget: Budget {
-            drops: 2,
-            losses: 1,
-            crashes: 1,
-            ..NONE
-        },
+        budget: Budget { drops: 1, losses: 1, crashes: 1, ..NONE },
         ..PLAIN
     },
     Scenario {
@@ -279,53 +176,24 @@ pub const ALL: &[Scenario] = &[
         servers: 2,
         sends: 1,
         cut: false,
-        budget: Budget {
-            drops: 2,
-            losses: 1,
-            delays: 1,
-            ..NONE
-        },
+        budget: Budget { drops: 1, losses: 1, delays: 1, ..NONE },
         ..PLAIN
     },
     Scenario {
         name: "servers-rollback",
         servers: 2,
-        sends: 1,
-        connections: 5,
+        sends: 0,
         cut: false,
-        budget: Budget {
-            drops: 1,
-            power: 1,
-            backups: 1,
-            rollbacks: 1,
-            delays: 1,
-            ..NONE
-        },
+        budget: Budget { drops: 1, power: 1, backups: 1, rollbacks: 1, delays: 1, ..NONE },
         ..PLAIN
     },
-    Scenario {
-        name: "reboot",
-        servers: 2,
-        sends: 1,
-        budget: Budget {
-            power: 2,
-            delays: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
+    Scenario { name: "reboot", servers: 2, sends: 1, budget: Budget { power: 2, delays: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "calls",
         servers: 2,
         sends: 0,
         calls: 1,
-        budget: Budget {
-            drops: 1,
-            crashes: 1,
-            losses: 1,
-            delays: 1,
-            ..NONE
-        },
+        budget: Budget { drops: 1, crashes: 1, losses: 1, delays: 1, ..NONE },
         ..PLAIN
     },
     Scenario {
@@ -334,48 +202,18 @@ pub const ALL: &[Scenario] = &[
         sends: 0,
         calls: 2,
         cut: false,
-        budget: Budget {
-            drops: 1,
-            delays: 1,
-            ..NONE
-        },
+        budget: Budget { drops: 1, delays: 1, ..NONE },
         ..PLAIN
     },
-    Scenario {
-        name: "events",
-        sends: 0,
-        budget: Budget {
-            events: 2,
-            drops: 1,
-            power: 1,
-            losses: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
+    Scenario { name: "events", sends: 0, budget: Budget { events: 2, drops: 1, power: 1, losses: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "events-in-ram",
         sends: 0,
         persistent: false,
-        budget: Budget {
-            events: 2,
-            drops: 1,
-            power: 1,
-            losses: 1,
-            ..NONE
-        },
+        budget: Budget { events: 2, drops: 1, power: 1, losses: 1, ..NONE },
         ..PLAIN
     },
-    Scenario {
-        name: "revocation",
-        sends: 1,
-        budget: Budget {
-            revocations: 1,
-            drops: 1,
-            ..NONE
-        },
-        ..PLAIN
-    },
+    Scenario { name: "revocation", sends: 1, budget: Budget { revocations: 1, drops: 1, ..NONE }, ..PLAIN },
 ];
 
 impl Scenario {
@@ -386,9 +224,6 @@ impl Scenario {
 
     /// The same with one more rule broken.
     pub fn breaking(self, rule: Rule) -> Self {
-        Self {
-            broken: self.broken.and(rule),
-            ..self
-        }
+        Self { broken: self.broken.and(rule), ..self }
     }
 }

@@ -18,18 +18,11 @@ impl World {
                 continue;
             }
             if !c.greeted {
-                out.extend(
-                    self.ways(&[How::Well, How::ReplyLost, How::Late])
-                        .map(|h| Move::Attach(number, h)),
-                );
+                out.extend(self.ways(&[How::Well, How::ReplyLost, How::Late]).map(|h| Move::Attach(number, h)));
             }
             if let Some(frame) = c.up.first() {
                 let event = matches!(frame, Up::Event { .. });
-                let ways: &[How] = if event {
-                    &[How::Well, How::ReplyLost]
-                } else {
-                    &[How::Well]
-                };
+                let ways: &[How] = if event { &[How::Well, How::ReplyLost] } else { &[How::Well] };
                 out.extend(self.ways(ways).map(|h| Move::TakeUp(number, h)));
             }
             if c.greeted && !c.device_open && scenario.cut {
@@ -50,10 +43,7 @@ impl World {
             match &seat.phase {
                 Phase::Attaching(Some(_)) => out.push(Move::AttachReply(s, seat.connection)),
                 Phase::Attaching(None) => {
-                    out.extend(
-                        self.ways(&[How::Well])
-                            .map(|h| Move::RetryAttach(s, seat.connection, h)),
-                    );
+                    out.extend(self.ways(&[How::Well]).map(|h| Move::RetryAttach(s, seat.connection, h)));
                 }
                 Phase::Attached => {}
             }
@@ -63,11 +53,7 @@ impl World {
             let room = seat.in_flight.len() < usize::from(scenario.limits.window);
             let free = seat.reading.is_none() || scenario.broken.breaks(Rule::OneReadAtATime);
             if seat.more && room && free {
-                let ways: &[How] = if seat.reading.is_none() {
-                    &[How::Well, How::ReplyLost, How::Late]
-                } else {
-                    &[How::Well]
-                };
+                let ways: &[How] = if seat.reading.is_none() { &[How::Well, How::Late] } else { &[How::Well] };
                 out.extend(self.ways(ways).map(|h| Move::Read(s, h)));
             }
             if seat.reading.is_some() {
@@ -125,13 +111,9 @@ impl World {
         };
         let now = self.now(scenario);
         let reply = self.store.attach(now, self.life(s), hello);
-        self.unnoticed = false;
+        self.unnoticed &= self.device.connection != Some(number);
         let Some(attached) = reply else {
-            return if how == How::Well {
-                self.close(scenario, s, number, false)
-            } else {
-                Ok(())
-            };
+            return if how == How::Well { self.close(scenario, s, number, false) } else { Ok(()) };
         };
         if self.store.revoked {
             return Err(Violation::RevokedAttached);
@@ -159,10 +141,7 @@ impl World {
         let Some(i) = self.seat_of(s, number) else {
             return Ok(());
         };
-        let phase = std::mem::replace(
-            &mut self.servers[usize::from(s)].seats[i].phase,
-            Phase::Attaching(None),
-        );
+        let phase = std::mem::replace(&mut self.servers[usize::from(s)].seats[i].phase, Phase::Attaching(None));
         match phase {
             Phase::Attaching(Some(attached)) => self.seat(scenario, s, number, attached),
             _ => Ok(()),
@@ -172,24 +151,18 @@ impl World {
     /// The store's answer is here: the device is welcomed, older ones are closed, the first entries go out.
     fn seat(&mut self, scenario: &Scenario, s: u8, number: u8, attached: Attached) -> Moved {
         let server = &mut self.servers[usize::from(s)];
-        let newer = server
-            .seats
-            .iter()
-            .any(|o| o.phase == Phase::Attached && o.epoch > attached.epoch);
-        if newer || attached.epoch <= server.kicked && keeps(scenario, Rule::KickReachesAttaching) {
+        let newer = server.seats.iter().any(|o| o.phase == Phase::Attached && o.epoch > attached.epoch);
+        let late = newer || attached.epoch <= server.kicked && keeps(scenario, Rule::KickReachesAttaching);
+        if let Some(old) = attached.replaced
+            && old.life.server != s
+            && (!late || keeps(scenario, Rule::LateReplyStillKicks))
+        {
+            server.kicks.push(KickTask { to: old.life, epoch: old.epoch, winner: number, sent: false });
+        }
+        if late {
             return self.close(scenario, s, number, false);
         }
         server.known = server.known.max(attached.epoch);
-        if let Some(old) = attached.replaced
-            && old.life.server != s
-        {
-            server.kicks.push(KickTask {
-                to: old.life,
-                epoch: old.epoch,
-                winner: number,
-                sent: false,
-            });
-        }
         let older: Vec<u8> = server
             .seats
             .iter()
@@ -244,19 +217,12 @@ impl World {
                 return Err(Violation::OldEndedNew(seat.connection));
             }
             for call in seat.calls {
-                let answer = if keeps(scenario, Rule::BrokenIsDisconnected) {
-                    Answer::Disconnected
-                } else {
-                    Answer::Offline
-                };
+                let answer =
+                    if keeps(scenario, Rule::BrokenIsDisconnected) { Answer::Disconnected } else { Answer::Offline };
                 self.answer(call, answer)?;
             }
             if detach && seat.phase == Phase::Attached {
-                self.put(Net::Detach {
-                    from: self.life(s),
-                    epoch: seat.epoch,
-                    connection: number,
-                });
+                self.put(Net::Detach { from: self.life(s), epoch: seat.epoch, connection: number });
             }
         }
         let server = &mut self.servers[usize::from(s)];
@@ -287,10 +253,7 @@ impl World {
     pub fn crash(&mut self, s: u8) {
         self.left.crashes -= 1;
         let server = &mut self.servers[usize::from(s)];
-        *server = Server {
-            incarnation: server.incarnation + 1,
-            ..Server::default()
-        };
+        *server = Server { incarnation: server.incarnation + 1, ..Server::default() };
     }
 
     /// Writes what devices acknowledged and refused.
@@ -344,11 +307,7 @@ impl World {
             return Ok(());
         };
         let s = c.life.server;
-        let frame = if how == How::ReplyLost {
-            c.up[0].clone()
-        } else {
-            c.up.remove(0)
-        };
+        let frame = if how == How::ReplyLost { c.up[0].clone() } else { c.up.remove(0) };
         let Some(i) = self.seat_of(s, number) else {
             return Ok(());
         };
@@ -359,31 +318,18 @@ impl World {
                 let server = &mut self.servers[usize::from(s)];
                 let seat = &mut server.seats[i];
                 let generation = seat.answered;
-                seat.in_flight
-                    .retain(|f| *f != Id::new(generation, sequence));
-                let sent = server
-                    .nacks
-                    .filter(|n| n.0 == generation)
-                    .map_or(0, |n| n.1);
+                seat.in_flight.retain(|f| *f != Id::new(generation, sequence));
+                let sent = server.nacks.filter(|n| n.0 == generation).map_or(0, |n| n.1);
                 server.nacks = Some((generation, sent | 1 << sequence));
             }
             Up::Reply(call) => {
-                self.servers[usize::from(s)].seats[i]
-                    .calls
-                    .retain(|c| *c != call);
+                self.servers[usize::from(s)].seats[i].calls.retain(|c| *c != call);
                 return self.answer(call, Answer::Reply);
             }
-            Up::Event {
-                queue,
-                sequence,
-                event,
-            } => {
+            Up::Event { queue, sequence, event } => {
                 let now = self.now(scenario);
                 self.store.append_event(now, queue, sequence, event);
-                if how == How::Well
-                    && self.device.connection == Some(number)
-                    && self.device.event_queue == queue
-                {
+                if how == How::Well && self.device.connection == Some(number) && self.device.event_queue == queue {
                     self.device.events.retain(|(s, _)| *s > sequence);
                 }
             }
@@ -394,11 +340,8 @@ impl World {
     fn take_ack(&mut self, scenario: &Scenario, s: u8, i: usize, sequence: u8) {
         let server = &mut self.servers[usize::from(s)];
         let seat = &mut server.seats[i];
-        let generation = if keeps(scenario, Rule::AcksBelongToAnsweredGeneration) {
-            seat.answered
-        } else {
-            seat.stream
-        };
+        let generation =
+            if keeps(scenario, Rule::AcksBelongToAnsweredGeneration) { seat.answered } else { seat.stream };
         let id = Id::new(generation, sequence);
         let mut sent = 0;
         seat.in_flight.retain(|f| {
@@ -424,12 +367,7 @@ impl World {
         }
         let task = &mut server.kicks[usize::from(k)];
         task.sent = true;
-        let kick = Net::Kick {
-            to: task.to,
-            epoch: task.epoch,
-            from,
-            winner: task.winner,
-        };
+        let kick = Net::Kick { to: task.to, epoch: task.epoch, from, winner: task.winner };
         let (to, epoch) = (task.to, task.epoch);
         if keeps(scenario, Rule::KickDropsRouteCache) && self.cache == Some((to, epoch)) {
             self.cache = None;
@@ -440,18 +378,22 @@ impl World {
     /// Whether the once-per-heartbeat comparison would change anything: a live device's, or after a store outage for all.
     fn heartbeat_finds(&self, scenario: &Scenario, s: u8, i: usize) -> bool {
         let seat = &self.servers[usize::from(s)].seats[i];
-        let heard = self
-            .connection(seat.connection)
-            .is_some_and(|c| c.device_open);
+        let heard = self.connection(seat.connection).is_some_and(|c| c.device_open);
         if !scenario.heartbeat || !(heard || seat.run != self.run) {
             return false;
         }
-        let mine = self
-            .store
-            .session
-            .is_some_and(|x| x.life == self.life(s) && x.epoch == seat.epoch);
+        let mine = self.store.session.is_some_and(|x| x.life == self.life(s) && x.epoch == seat.epoch);
         let lost = !mine && keeps(scenario, Rule::SessionIsReasserted);
-        lost || self.compare(scenario, seat).is_some()
+        lost || self.went_back(scenario, s, seat) || self.unnoticed && heard || self.compare(scenario, seat).is_some()
+    }
+
+    /// The mailbox went back: an entry waits that this session has sent and settled, or skipped.
+    fn went_back(&self, scenario: &Scenario, s: u8, seat: &Seat) -> bool {
+        let server = &self.servers[usize::from(s)];
+        let head = self.store.entries.iter().find(|e| !e.ended).map(|e| e.id);
+        let settled = |id: Id| id <= seat.sent && !seat.in_flight.contains(&id);
+        let pending = server.acks.is_some() || server.nacks.is_some();
+        head.is_some_and(settled) && !pending && keeps(scenario, Rule::HeartbeatComparesFirst)
     }
 
     /// `Some(true)`: the mailbox has more than was sent. `Some(false)`: it has less, it went back.
@@ -462,11 +404,7 @@ impl World {
         } else {
             end.sequence > seat.sent.sequence
         };
-        if ahead
-            && !seat.more
-            && seat.reading.is_none()
-            && keeps(scenario, Rule::HeartbeatComparesLast)
-        {
+        if ahead && !seat.more && seat.reading.is_none() && keeps(scenario, Rule::HeartbeatComparesLast) {
             return Some(true);
         }
         let behind = end < seat.sent && self.store.lineage == self.run;
@@ -481,17 +419,12 @@ impl World {
         let seat = self.servers[usize::from(s)].seats[i].clone();
         self.servers[usize::from(s)].seats[i].run = self.run;
         let life = self.life(s);
-        let mine = self
-            .store
-            .session
-            .is_some_and(|x| x.life == life && x.epoch == seat.epoch);
+        let mine = self.store.session.is_some_and(|x| x.life == life && x.epoch == seat.epoch);
         if !mine && keeps(scenario, Rule::SessionIsReasserted) {
-            let session = Session {
-                life,
-                epoch: seat.epoch,
-                connection: seat.connection,
-            };
-            let (stays, replaced) = self.store.reassert(now, session);
+            let session = Session { life, epoch: seat.epoch, connection: seat.connection };
+            let hello = self.connection(seat.connection).map(|c| c.hello);
+            let attempt = hello.map_or((0, 0), |h| (h.boot, h.attempt));
+            let (stays, replaced) = self.store.reassert(now, session, attempt);
             if !stays {
                 return self.close(scenario, s, seat.connection, true);
             }
@@ -507,12 +440,15 @@ impl World {
                 });
             }
         }
+        if self.went_back(scenario, s, &seat) {
+            return self.close(scenario, s, seat.connection, true);
+        }
         match self.compare(scenario, &seat) {
             Some(true) => self.servers[usize::from(s)].seats[i].more = true,
             Some(false) => self.store.open_generation(now, seat.sent.generation),
             None => {}
         }
-        self.unnoticed = false;
+        self.unnoticed &= self.device.connection != Some(seat.connection);
         Ok(())
     }
 }

@@ -19,10 +19,7 @@ pub struct Id {
 /// A pair as written in traces: `Id::new(1, 4)` is message `1-4`.
 impl Id {
     pub const fn new(generation: u8, sequence: u8) -> Self {
-        Self {
-            generation,
-            sequence,
-        }
+        Self { generation, sequence }
     }
 }
 
@@ -137,6 +134,8 @@ pub struct Limits {
 pub struct Now {
     /// The store process' run id.
     pub run: u8,
+    /// How often the contents went back: time enough passes with each.
+    pub era: u8,
     /// Messages whose TTL has passed, one bit each.
     pub passed: u8,
     pub limits: Limits,
@@ -144,9 +143,9 @@ pub struct Now {
 }
 
 impl Now {
-    /// The store's clock, coarse: later runs are later, and far from what counting up by one reaches.
+    /// The store's clock, coarse: later eras are later, and far from what counting up by one reaches.
     fn millis(self) -> u8 {
-        1 + self.run * 20
+        1 + self.era * 20
     }
 }
 
@@ -170,6 +169,8 @@ pub struct Store {
     /// Up to this sequence a cumulative trim proves nothing: 0 when certain.
     pub doubt: u8,
     pub session: Option<Session>,
+    /// What the session replaced, for a repeated attach.
+    pub replaced: Option<Session>,
     pub epoch: u8,
     pub boot: u8,
     pub attempt: u8,
@@ -204,6 +205,7 @@ impl Default for Store {
             ring_floor: 0,
             doubt: 0,
             session: None,
+            replaced: None,
             epoch: 0,
             boot: 0,
             attempt: 0,
@@ -227,12 +229,7 @@ impl Store {
         key: Option<u8>,
     ) -> Appended {
         self.see_lineage(now, 0);
-        let known = |s: &Self| {
-            s.recent
-                .iter()
-                .find(|(a, _)| *a == append)
-                .map(|(_, id)| *id)
-        };
+        let known = |s: &Self| s.recent.iter().find(|(a, _)| *a == append).map(|(_, id)| *id);
         let reads = if retry {
             now.broken.keeps(Rule::RetryReadsRecentIds)
         } else {
@@ -253,11 +250,7 @@ impl Store {
         }
         self.last += 1;
         let id = Id::new(self.generation, self.last);
-        self.entries.push(Entry {
-            id,
-            message,
-            ended: false,
-        });
+        self.entries.push(Entry { id, message, ended: false });
         if self.session.is_some() && now.broken.keeps(Rule::AppendRaisesOffered) {
             self.offered = self.last;
         }
@@ -277,13 +270,10 @@ impl Store {
         if self.revoked && now.broken.keeps(Rule::RevokedIsRefused) {
             return None;
         }
-        let again = self
-            .session
-            .is_some_and(|s| s.life == life && s.connection == hello.connection)
+        let again = self.session.is_some_and(|s| s.life == life && s.connection == hello.connection)
             && now.broken.keeps(Rule::EqualAttemptIsSameAttach);
         if hello.boot == self.boot {
-            let late =
-                hello.attempt <= self.attempt && now.broken.keeps(Rule::LateAttemptIsRefused);
+            let late = hello.attempt <= self.attempt && now.broken.keeps(Rule::LateAttemptIsRefused);
             if late && !again {
                 return None;
             }
@@ -293,20 +283,17 @@ impl Store {
         {
             return None;
         }
-        let opened = self.see_lineage(now, hello.received.generation);
-        let behind = Id::new(self.generation, self.last) < hello.received;
+        self.see_lineage(now, hello.received.generation);
+        let reached = if now.broken.keeps(Rule::HelloNamesReceived) { hello.received } else { hello.cursor };
+        let behind = Id::new(self.generation, self.last) < reached;
         if behind && now.broken.keeps(Rule::CursorAheadOpensGeneration) {
             self.open_generation(now, hello.received.generation);
         }
-        let replaced = self.session.filter(|_| !again);
         if !again {
-            self.epoch = self.next_epoch(now, hello, opened);
+            self.replaced = self.session;
+            self.epoch = self.next_epoch(now, hello);
         }
-        let session = Session {
-            life,
-            epoch: self.epoch,
-            connection: hello.connection,
-        };
+        let session = Session { life, epoch: self.epoch, connection: hello.connection };
         self.session = Some(session);
         self.newest = self.newest.max(hello.connection);
         (self.boot, self.attempt) = (hello.boot, hello.attempt);
@@ -321,10 +308,12 @@ impl Store {
             self.expire(now, true);
             self.count_head(now);
         }
+        let silent = again && now.broken.breaks(Rule::SameAttachReturnsReplaced);
+        let replaced = self.replaced.filter(|_| !silent);
         Some(self.offer(now, session, replaced))
     }
 
-    fn next_epoch(&self, now: Now, hello: Hello, opened: bool) -> u8 {
+    fn next_epoch(&self, now: Now, hello: Hello) -> u8 {
         let mut epoch = self.epoch;
         if now.broken.keeps(Rule::EpochExceedsDevicesLast) {
             epoch = epoch.max(hello.epoch);
@@ -332,7 +321,7 @@ impl Store {
         if now.broken.keeps(Rule::EpochExceedsTicketsFloor) {
             epoch = epoch.max(hello.floor);
         }
-        if opened && now.broken.keeps(Rule::NewLineageLiftsEpoch) {
+        if now.broken.keeps(Rule::EpochIsTheTime) {
             epoch = epoch.max(now.millis());
         }
         epoch + 1
@@ -340,16 +329,8 @@ impl Store {
 
     /// The entries that go out with an attach, and what it reports of the mailbox.
     fn offer(&mut self, now: Now, session: Session, replaced: Option<Session>) -> Attached {
-        let offered = if now.broken.keeps(Rule::OfferedIsRedelivered) {
-            self.offered
-        } else {
-            0
-        };
-        let window = if now.broken.keeps(Rule::AttachGivesAtMostAWindow) {
-            now.limits.window
-        } else {
-            u8::MAX
-        };
+        let offered = if now.broken.keeps(Rule::OfferedIsRedelivered) { self.offered } else { 0 };
+        let window = if now.broken.keeps(Rule::AttachGivesAtMostAWindow) { now.limits.window } else { u8::MAX };
         let (items, more) = self.items_after(Id::default(), window, offered);
         let end = Id::new(self.generation, self.last);
         let sent = match items.last() {
@@ -372,19 +353,11 @@ impl Store {
     }
 
     fn items_after(&self, after: Id, room: u8, offered: u8) -> (Vec<Item>, bool) {
-        let waiting: Vec<&Entry> = self
-            .entries
-            .iter()
-            .filter(|e| !e.ended && e.id > after)
-            .collect();
+        let waiting: Vec<&Entry> = self.entries.iter().filter(|e| !e.ended && e.id > after).collect();
         let items = waiting
             .iter()
             .take(usize::from(room))
-            .map(|e| Item {
-                id: e.id,
-                message: e.message,
-                redelivered: e.id.sequence <= offered,
-            })
+            .map(|e| Item { id: e.id, message: e.message, redelivered: e.id.sequence <= offered })
             .collect();
         (items, waiting.len() > usize::from(room))
     }
@@ -407,17 +380,8 @@ impl Store {
     }
 
     /// `read_mailbox`: entries after a pair, for the session that asks; `None` when it is not the session any more.
-    pub fn read(
-        &mut self,
-        now: Now,
-        who: (Life, u8),
-        after: Id,
-        room: u8,
-        offered: u8,
-    ) -> Option<(Vec<Item>, bool)> {
-        let mine = self
-            .session
-            .is_some_and(|s| s.life == who.0 && s.epoch == who.1);
+    pub fn read(&mut self, now: Now, who: (Life, u8), after: Id, room: u8, offered: u8) -> Option<(Vec<Item>, bool)> {
+        let mine = self.session.is_some_and(|s| s.life == who.0 && s.epoch == who.1);
         if !mine && now.broken.keeps(Rule::ReadNamesItsSession) {
             return None;
         }
@@ -456,22 +420,13 @@ impl Store {
         let pairwise = now.broken.keeps(Rule::CursorTrimsByThePair);
         while let Some(e) = self.entries.first() {
             let (id, ended) = (e.id, e.ended);
-            let below = if pairwise {
-                id <= to
-            } else {
-                id.sequence <= to.sequence
-            };
+            let below = if pairwise { id <= to } else { id.sequence <= to.sequence };
             if !below && !ended {
                 break;
             }
             let doubted = id.sequence <= self.doubt || self.lineage != now.run;
             let certain = sent & (1 << id.sequence) != 0;
-            if below
-                && !ended
-                && !certain
-                && doubted
-                && now.broken.keeps(Rule::DoubtfulTrimIsUnknown)
-            {
+            if below && !ended && !certain && doubted && now.broken.keeps(Rule::DoubtfulTrimIsUnknown) {
                 self.end(now, id, Outcome::Unknown);
             } else {
                 self.entries.remove(0);
@@ -501,8 +456,7 @@ impl Store {
 
     /// Ends what ran out of time and no live session holds; `session_over` when an older session has just been replaced.
     pub fn expire(&mut self, now: Now, session_over: bool) {
-        let held =
-            self.session.is_some() && !session_over && now.broken.keeps(Rule::InFlightIsNotExpired);
+        let held = self.session.is_some() && !session_over && now.broken.keeps(Rule::InFlightIsNotExpired);
         let gone: Vec<Id> = self
             .entries
             .iter()
@@ -513,13 +467,7 @@ impl Store {
         for id in gone {
             let offered = id.sequence <= self.offered && now.broken.keeps(Rule::OfferedMayHaveRun);
             let other = self.lineage != now.run && now.broken.keeps(Rule::OtherLineageMayHaveRun);
-            self.end(
-                now,
-                id,
-                Outcome::Expired {
-                    may_have_run: offered || other,
-                },
-            );
+            self.end(now, id, Outcome::Expired { may_have_run: offered || other });
         }
     }
 
@@ -537,22 +485,24 @@ impl Store {
     }
 
     /// A live server writes its session again after the store lost it (§6.8). Answers whether it may stay, and what it replaced.
-    pub fn reassert(&mut self, now: Now, mine: Session) -> (bool, Option<Session>) {
+    pub fn reassert(&mut self, now: Now, mine: Session, attempt: (u8, u8)) -> (bool, Option<Session>) {
         let empty = self.session.is_none();
         let newer = if now.broken.keeps(Rule::ReassertNamesTheEpoch) {
             mine.epoch >= self.epoch
         } else {
             empty || mine.epoch >= self.epoch
         };
-        let tie = self
-            .session
-            .is_some_and(|s| s.epoch == mine.epoch && s.life != mine.life);
+        let tie = self.session.is_some_and(|s| s.epoch == mine.epoch && s.life != mine.life);
         if !newer || tie {
             return (false, None);
         }
         let replaced = self.session.filter(|s| s.epoch != mine.epoch);
         self.epoch = mine.epoch;
         self.session = Some(mine);
+        self.newest = self.newest.max(mine.connection);
+        if now.broken.keeps(Rule::ReassertRestoresAttempt) {
+            (self.boot, self.attempt) = attempt;
+        }
         (true, replaced)
     }
 
@@ -615,31 +565,21 @@ impl Store {
     /// `message_state` (§6.4).
     pub fn state(&self, now: Now, id: Id) -> State {
         if let Some(e) = self.entries.iter().find(|e| e.id == id && !e.ended) {
-            return if e.id.sequence <= self.offered {
-                State::Sent
-            } else {
-                State::Waiting
-            };
+            return if e.id.sequence <= self.offered { State::Sent } else { State::Waiting };
         }
         if let Some((_, outcome)) = self.ring.iter().find(|(i, _)| *i == id) {
             return State::Ended(*outcome);
         }
         let unknown = State::Ended(Outcome::Unknown);
-        let mut real = self
-            .bounds
-            .iter()
-            .rev()
-            .find(|(_, first)| *first <= id.sequence);
+        let mut real = self.bounds.iter().rev().find(|(_, first)| *first <= id.sequence);
         if now.broken.breaks(Rule::StateNamesTheGeneration) {
             real = self.bounds.first();
         }
-        let named = real.is_some_and(|(g, _)| *g == id.generation)
-            || now.broken.breaks(Rule::StateNamesTheGeneration);
+        let named = real.is_some_and(|(g, _)| *g == id.generation) || now.broken.breaks(Rule::StateNamesTheGeneration);
         if !named || id.sequence > self.last {
             return unknown;
         }
-        let old =
-            id.sequence <= self.ring_floor && now.broken.keeps(Rule::OlderThanTheRingIsUnknown);
+        let old = id.sequence <= self.ring_floor && now.broken.keeps(Rule::OlderThanTheRingIsUnknown);
         if old { unknown } else { State::Acked }
     }
 }

@@ -3,6 +3,8 @@
 //! A frame of a server reaches the device's queue at once; what is lost on that way is lost when the queue is
 //! cleared. Upward frames wait in their connection. Everything between processes lies in `net`, in no order.
 
+use std::rc::Rc;
+
 use crate::ledger::Ledger;
 use crate::scenario::{Budget, Scenario};
 use crate::store::{Attached, Hello, Id, Item, Life, Now, Since, Store};
@@ -203,8 +205,9 @@ pub struct Call {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct World {
     pub store: Store,
-    pub backup: Store,
+    pub backup: Rc<Store>,
     pub run: u8,
+    pub era: u8,
     pub passed: u8,
     /// A rollback that left no trace, and that nobody has noticed yet.
     pub unnoticed: bool,
@@ -226,8 +229,9 @@ impl World {
         let b = scenario.budget;
         Self {
             store: Store::default(),
-            backup: Store::default(),
+            backup: Rc::new(Store::default()),
             run: 0,
+            era: 0,
             passed: 0,
             unnoticed: false,
             servers: vec![Server::default(); usize::from(scenario.servers)],
@@ -253,19 +257,11 @@ impl World {
             },
             cache: None,
             sends: vec![
-                Send {
-                    phase: SendPhase::Idle,
-                    since: Since::default(),
-                    told: Told::Nothing
-                };
+                Send { phase: SendPhase::Idle, since: Since::default(), told: Told::Nothing };
                 usize::from(scenario.sends)
             ],
             calls: vec![
-                Call {
-                    phase: CallPhase::Idle,
-                    looked: false,
-                    looked_again: false
-                };
+                Call { phase: CallPhase::Idle, looked: false, looked_again: false };
                 usize::from(scenario.calls)
             ],
             net: Vec::new(),
@@ -275,12 +271,7 @@ impl World {
     }
 
     pub fn now(&self, scenario: &Scenario) -> Now {
-        Now {
-            run: self.run,
-            passed: self.passed,
-            limits: scenario.limits,
-            broken: scenario.broken,
-        }
+        Now { run: self.run, era: self.era, passed: self.passed, limits: scenario.limits, broken: scenario.broken }
     }
 
     pub fn put(&mut self, net: Net) {
@@ -289,10 +280,7 @@ impl World {
     }
 
     pub fn life(&self, server: u8) -> Life {
-        Life {
-            server,
-            incarnation: self.servers[usize::from(server)].incarnation,
-        }
+        Life { server, incarnation: self.servers[usize::from(server)].incarnation }
     }
 
     pub fn is_alive(&self, life: Life) -> bool {
@@ -300,28 +288,28 @@ impl World {
     }
 
     pub fn connection(&self, number: u8) -> Option<&Connection> {
-        self.connections
-            .iter()
-            .find(|c| c.hello.connection == number)
+        self.connections.iter().find(|c| c.hello.connection == number)
     }
 
     pub fn connection_mut(&mut self, number: u8) -> Option<&mut Connection> {
-        self.connections
-            .iter_mut()
-            .find(|c| c.hello.connection == number)
+        self.connections.iter_mut().find(|c| c.hello.connection == number)
     }
 
     /// Seat of a server that serves the device: the attached one of the highest epoch.
     pub fn attached_seat(&self, server: u8) -> Option<usize> {
         let seats = &self.servers[usize::from(server)].seats;
-        (0..seats.len())
-            .filter(|i| seats[*i].phase == Phase::Attached)
-            .max_by_key(|i| seats[*i].epoch)
+        (0..seats.len()).filter(|i| seats[*i].phase == Phase::Attached).max_by_key(|i| seats[*i].epoch)
     }
 
     pub fn seat_of(&self, server: u8, connection: u8) -> Option<usize> {
         let seats = &self.servers[usize::from(server)].seats;
         seats.iter().position(|s| s.connection == connection)
+    }
+
+    /// Whether the store's session is the device's own connection to a living server.
+    pub fn is_in_store(&self) -> bool {
+        let session = self.store.session.filter(|s| self.is_alive(s.life));
+        self.device.connection.is_some() && session.map(|s| s.connection) == self.device.connection
     }
 
     /// Whether the device's own connection is the one that the store, a server and the device agree on.
@@ -333,9 +321,9 @@ impl World {
         self.device.welcomed
             && session.connection == number
             && self.is_alive(life)
-            && self.seat_of(life.server, number).is_some_and(|i| {
-                self.servers[usize::from(life.server)].seats[i].phase == Phase::Attached
-            })
+            && self
+                .seat_of(life.server, number)
+                .is_some_and(|i| self.servers[usize::from(life.server)].seats[i].phase == Phase::Attached)
     }
 
     /// Forgets what can never matter again.
@@ -351,17 +339,11 @@ impl World {
             }
         }
         self.connections.retain(|c| c.device_open || c.server_open);
-        let strict = scenario
-            .broken
-            .keeps(crate::rule::Rule::KickNamesTheIncarnation);
+        let strict = scenario.broken.keeps(crate::rule::Rule::KickNamesTheIncarnation);
         self.net.retain(|n| match n {
             Net::Deliver { to, .. } => alive(*to),
             Net::Kick { to, .. } => !strict || alive(*to),
-            Net::Call { .. }
-            | Net::NotHere { .. }
-            | Net::Append { .. }
-            | Net::Detach { .. }
-            | Net::Ack { .. } => true,
+            Net::Call { .. } | Net::NotHere { .. } | Net::Append { .. } | Net::Detach { .. } | Net::Ack { .. } => true,
         });
     }
 }
