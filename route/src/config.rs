@@ -1,8 +1,13 @@
 //! What a route is told at its start.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use imlink_protocol::id::{IdError, check_device_id};
+use imlink_protocol::link::backend::Failure;
 use serde::{Deserialize, Serialize};
+
+use crate::request::Failed;
 
 /// Configuration of a route. Every field has a default except the two secrets; a file names only what differs.
 #[derive(Clone, Serialize, Deserialize)]
@@ -24,6 +29,8 @@ pub struct Config {
     pub device_listen: Option<SocketAddr>,
     /// Bearer token of backends, at least 16 bytes. No default.
     pub token: String,
+    /// Labels (`key=value,…`) that an IM-server must have to get devices from this route. Default none.
+    pub server_labels: String,
     /// Secret shared by the nodes of a cluster, at least 16 bytes. No default.
     pub cluster_secret: String,
     /// Every limit, with its unit and reason.
@@ -42,11 +49,51 @@ impl Default for Config {
             node_address: None,
             device_listen: local(7000),
             token: String::new(),
+            server_labels: String::new(),
             cluster_secret: String::new(),
             limits: Limits::default(),
         }
     }
 }
+
+impl Config {
+    /// Checks what can be wrong in it.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_device_id(&self.name).map_err(ConfigError::Name)?;
+        for (field, secret) in [("token", &self.token), ("cluster_secret", &self.cluster_secret)] {
+            if secret.len() < SECRET_LEN_MIN {
+                return Err(ConfigError::Secret { field, len: secret.len() });
+            }
+        }
+        let listening = [self.http_listen, self.backend_listen, self.node_listen, self.device_listen];
+        match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
+            Some(address) => Err(ConfigError::NotLoopback(address)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The route's name does not have its form.
+    #[error("the route's name {0}")]
+    Name(IdError),
+    /// A secret is too short to be one.
+    #[error("{field} has {len} bytes, at least {SECRET_LEN_MIN} are needed: draw it at random")]
+    Secret {
+        /// Which.
+        field: &'static str,
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A listener would be open to other machines although its links are not sealed yet.
+    #[error("{0} is not a loopback address; until links are sealed, a route listens on loopback only")]
+    NotLoopback(SocketAddr),
+}
+
+/// Fewest bytes of a secret.
+const SECRET_LEN_MIN: usize = 16;
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -131,6 +178,70 @@ impl Default for Limits {
             logins_per_s: 1000,
             overload_retry_s: 5,
             drain_s: 10,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks the length of a message's or call's payload.
+    pub(crate) fn check_payload(&self, len: usize) -> Result<(), Failed> {
+        let max = self.payload_len_max;
+        if len <= max {
+            return Ok(());
+        }
+        let why = format!("the payload has {len} bytes, this route takes at most {max}: send less at once");
+        Err(Failed::new(Failure::TooLarge, why))
+    }
+
+    /// Wait of a request that names none.
+    pub fn timeout_default(&self) -> Duration {
+        Duration::from_secs(self.timeout_default_s.into())
+    }
+
+    /// Checks how long a request wants to wait.
+    pub(crate) fn check_timeout(&self, timeout: Duration) -> Result<Duration, Failed> {
+        let max = self.timeout_max_s;
+        if timeout >= Duration::from_millis(1) && timeout <= Duration::from_secs(max.into()) {
+            return Ok(timeout);
+        }
+        let why = format!("a timeout of {} ms is not between 1 ms and {max} s", timeout.as_millis());
+        Err(Failed::new(Failure::BadRequest, why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Config {
+        Config { token: "t".repeat(16), cluster_secret: "s".repeat(16), ..Config::default() }
+    }
+
+    #[test]
+    fn short_secrets_bad_names_and_open_listeners_are_refused_with_their_reason() {
+        assert_eq!(good().check(), Ok(()));
+        let short = Config { token: "secret".into(), ..good() };
+        assert_eq!(short.check(), Err(ConfigError::Secret { field: "token", len: 6 }));
+        let open: SocketAddr = "0.0.0.0:7000".parse().unwrap();
+        let open_to_all = Config { device_listen: Some(open), ..good() };
+        assert_eq!(open_to_all.check(), Err(ConfigError::NotLoopback(open)));
+        let error = Config { name: "a b".into(), ..good() }.check().unwrap_err();
+        assert!(error.to_string().contains("0x20"), "{error}");
+    }
+
+    #[test]
+    fn secrets_never_show() {
+        let text = format!("{:?}", good());
+        assert!(!text.contains("tttt") && !text.contains("ssss"), "{text}");
+    }
+
+    #[test]
+    fn a_timeout_outside_its_bounds_is_refused_naming_them() {
+        let limits = Limits::default();
+        assert!(limits.check_timeout(Duration::from_secs(3600)).is_ok());
+        for wrong in [Duration::ZERO, Duration::from_secs(3601)] {
+            let failed = limits.check_timeout(wrong).unwrap_err();
+            assert!(failed.detail.contains("1 ms and 3600 s"), "{}", failed.detail);
         }
     }
 }

@@ -1,35 +1,45 @@
 //! The route: logs devices in, assigns each an IM-server, takes requests from backends and forwards them.
 //!
-//! The handle that HTTP, the backend link and a gateway work with:
-//!
 //! ```text
-//! impl Route {   // Clone, Send, Sync
-//!     pub async fn send(&self, send: Send) -> Result<Sent, Failed>;
-//!     pub async fn call(&self, call: Call) -> Result<Replied, Failed>;
-//!     pub async fn state(&self, tenant: &str, device: &str, id: MessageId) -> Result<State, Failed>;
-//!     /// Ok(State::Cancelled), or Failed{Conflict} naming the state.
-//!     pub async fn cancel(&self, tenant: &str, device: &str, id: MessageId) -> Result<State, Failed>;
-//!     pub async fn provision(&self, tenant: &str, device: &str, proof: Proof) -> Result<Provisioned, Failed>;
-//!     pub async fn identity(&self, tenant: &str, device: &str) -> Result<Device, Failed>;
-//!     pub async fn revoke(&self, tenant: &str, device: &str) -> Result<(), Failed>;
-//!     pub async fn remove(&self, tenant: &str, device: &str) -> Result<(), Failed>;
-//!     pub async fn devices(&self, tenant: &str, after: &str, limit: usize) -> Result<Vec<String>, Failed>;
-//!     pub async fn events(&self, subscription: Subscription) -> Result<Events, Failed>;
-//!     pub async fn commit(&self, tenant: &str, group: &str, position: &str) -> Result<(), Failed>;
-//!     pub fn servers(&self) -> Vec<Server>;
-//!     pub fn is_ready(&self) -> bool;
-//!     pub fn is_token(&self, bearer: &str) -> bool;      // constant time
-//!     pub fn limits(&self) -> &Limits;
-//!     pub fn name(&self) -> &str;
-//!     pub fn metrics(&self, registry: &mut prometheus_client::registry::Registry);
-//!     pub fn accept_link(&self, link: imlink_link::Link);
-//! }
-//! impl Events { pub async fn next(&mut self) -> Result<Event, Failed>; /* cancel-safe; Err ends it */ pub fn position(&self) -> String; }
-//! route::start calls, when config.http_listen is Some: http::serve(route: Route, listener: tokio::net::TcpListener, shutdown: CancellationToken) -> impl Future<Output = ()> + Send
+//! devices  ──login──▶ choose ──▶ Redirect with ticket
+//! backends ──http, backend──▶ lookups ──▶ push ──▶ store.append ──▶ Deliver ──▶ IM-server
+//!                                │          └──▶ waiters ◀── Acked ◀────────────────┤
+//!                                └──▶ call ──▶ calls ◀────── Replied ◀──────────────┤
+//! IM-servers ──node──▶ servers, leases, kicks ◀─────────────────────────────────────┘
+//! store ──wait_events──▶ feed ──▶ events of subscribers
 //! ```
+//!
+//! A route keeps nothing that matters: what it remembers of devices is checked by each append and each
+//! server, and requests in flight are the backends' to repeat. It knows IM-servers only by their links.
 #![forbid(unsafe_code)]
 
+mod asker;
+mod backend;
+mod call;
+mod calls;
+mod choose;
 pub mod config;
+mod core;
+mod devices;
+mod events;
+mod handle;
+pub mod http;
+mod interface;
+mod kick;
+mod login;
+mod lookups;
+mod metrics;
+mod node;
+mod once;
+mod outgoing;
+mod push;
 pub mod request;
+mod start;
+mod sweep;
+mod text;
+mod waiters;
 
 pub use config::{Config, Limits};
+pub use events::Events;
+pub use handle::Route;
+pub use start::{Running, StartError, run, start};

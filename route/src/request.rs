@@ -80,20 +80,12 @@ pub struct Failed {
 impl Failed {
     /// A failure that repeating does not mend.
     pub fn new(failure: Failure, detail: impl Into<String>) -> Self {
-        Self {
-            failure,
-            retry_after: None,
-            detail: detail.into(),
-        }
+        Self { failure, retry_after: None, detail: detail.into() }
     }
 
     /// A failure that may be gone after `after`.
     pub fn later(failure: Failure, after: Duration, detail: impl Into<String>) -> Self {
-        Self {
-            failure,
-            retry_after: Some(after),
-            detail: detail.into(),
-        }
+        Self { failure, retry_after: Some(after), detail: detail.into() }
     }
 }
 
