@@ -122,10 +122,7 @@ pub fn over_tcp(stream: TcpStream, outbox_len_max: usize) -> io::Result<Link> {
     let (read, write) = stream.into_split();
     let outbox = Arc::new(Outbox::new(outbox_len_max));
     tokio::spawn(outbox::write_to(outbox.clone(), write));
-    Ok(Link {
-        receiver: Receiver::over_tcp(read, outbox.clone()),
-        sender: Sender { outbox },
-    })
+    Ok(Link { receiver: Receiver::over_tcp(read, outbox.clone()), sender: Sender { outbox } })
 }
 
 /// Two sides of a link within this process.

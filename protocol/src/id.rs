@@ -19,10 +19,9 @@ impl DeviceId {
     /// Checks `text` and keeps it.
     pub fn new(text: &str) -> Result<Self, IdError> {
         check_device_id(text)?;
-        heapless::String::try_from(text).map(Self).map_err(|_| IdError::TooLong {
-            len: text.len(),
-            max: DEVICE_ID_LEN_MAX,
-        })
+        heapless::String::try_from(text)
+            .map(Self)
+            .map_err(|_| IdError::TooLong { len: text.len(), max: DEVICE_ID_LEN_MAX })
     }
 
     /// The id as text.
@@ -150,7 +149,9 @@ impl fmt::Display for IdError {
             Self::Byte { at, byte } => {
                 write!(f, "has byte 0x{byte:02x} at {at}, allowed are A-Z a-z 0-9 . _ : - (in paths also /)")
             }
-            Self::NotAMessageId => f.write_str("is not a message id, expected generation-sequence such as 1764000000000-17"),
+            Self::NotAMessageId => {
+                f.write_str("is not a message id, expected generation-sequence such as 1764000000000-17")
+            }
         }
     }
 }
@@ -182,10 +183,7 @@ fn check(text: &str, max: usize, slash: bool) -> Result<(), IdError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte) || (slash && byte == b'/');
     match text.bytes().position(|byte| !allowed(byte)) {
         None => Ok(()),
-        Some(at) => Err(IdError::Byte {
-            at,
-            byte: text.as_bytes().get(at).copied().unwrap_or_default(),
-        }),
+        Some(at) => Err(IdError::Byte { at, byte: text.as_bytes().get(at).copied().unwrap_or_default() }),
     }
 }
 

@@ -325,6 +325,8 @@ named_codes! {
         NoServer = "no-server",
         /// The cursor cannot be true.
         Cursor = "cursor",
+        /// Two devices use one identity and keep replacing one another: one of them must go.
+        Contested = "contested",
     }
 }
 

@@ -272,11 +272,16 @@ impl Session {
             self.head.last = id.sequence;
             return Delivered::Sent;
         }
+        self.handle_hint(id);
+        Delivered::Later
+    }
+
+    /// Something up to this message may wait in the mailbox: it will be read.
+    pub fn handle_hint(&mut self, id: MessageId) {
         self.mailbox = match self.mailbox {
             Mailbox::Reading { hinted } => Mailbox::Reading { hinted: hinted.max(id) },
             Mailbox::Clean | Mailbox::More => Mailbox::More,
         };
-        Delivered::Later
     }
 
     /// The read of the mailbox to make now, if any; answered by [`handle_page`](Self::handle_page) or
@@ -418,7 +423,12 @@ impl Session {
         now.since(self.opened).as_millis() as u64
     }
 
-    fn handle_ping(&mut self, now: Instant, next_ms: u32, out: &mut impl Transmit) -> Result<Incoming<'static>, Violation> {
+    fn handle_ping(
+        &mut self,
+        now: Instant,
+        next_ms: u32,
+        out: &mut impl Transmit,
+    ) -> Result<Incoming<'static>, Violation> {
         let range = HEARTBEAT_MIN.as_millis()..=HEARTBEAT_MAX.as_millis();
         if !range.contains(&u128::from(next_ms)) {
             return Err(Violation::Interval { ms: next_ms });

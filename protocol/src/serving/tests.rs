@@ -212,7 +212,8 @@ fn an_entry_that_can_never_fit_is_refused_and_the_next_ones_go_on() {
     let large = vec![0; 600];
     session.handle_deliver(at(0), &Outgoing { payload: &large, ..message(1) }, &mut wire);
     session.poll_read().unwrap();
-    let page = session.handle_page(at(1), [Outgoing { payload: &large, ..message(1) }, message(2)], head(2), false, &mut wire);
+    let page =
+        session.handle_page(at(1), [Outgoing { payload: &large, ..message(1) }, message(2)], head(2), false, &mut wire);
     assert_eq!(page, PageTaken { taken: 0, refused: Some((message(1).id, Code::TOO_LARGE)) });
     session.poll_read().unwrap();
     session.handle_page(at(2), [message(2)], head(2), false, &mut wire);
