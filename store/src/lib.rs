@@ -5,12 +5,22 @@
 //! been executed all the same: every write is idempotent by nature or by its id.
 #![forbid(unsafe_code)]
 
+mod config;
 mod error;
 pub mod event;
+pub mod idempotency;
 pub mod lease;
+pub mod limits;
 pub mod mailbox;
+mod memory;
 pub mod name;
+mod record;
 pub mod session;
+mod store;
 
+pub use config::Config;
 pub use error::Error;
+pub use idempotency::Idempotent;
+pub use memory::MemoryStore;
 pub use name::DeviceKey;
+pub use store::{EventsByShard, Store};

@@ -14,6 +14,15 @@ pub enum Proof {
     PublicKey([u8; 32]),
 }
 
+/// What `provision` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provisioned {
+    /// The device is new.
+    Created,
+    /// It was there: its proof is replaced and a revocation lifted, mailbox and session stay.
+    Updated,
+}
+
 /// A provisioned device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -148,10 +157,15 @@ pub struct Reassert {
 }
 
 /// What became of a re-assertion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reasserted {
-    /// The session stands; the mailbox is here.
-    Held(Head),
+    /// The session stands.
+    Held {
+        /// Where the mailbox stands, behind a new generation if the store was behind `sent`.
+        head: Head,
+        /// The older session it replaced, to be kicked.
+        replaced: Option<Session>,
+    },
     /// Another session stands, or the device is gone or revoked: close this one.
     Lost,
 }

@@ -1,0 +1,308 @@
+//! [`Store`]: one face for every engine, chosen at start.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use imlink_protocol::id::{Epoch, Fingerprint, MessageId};
+use tokio::sync::watch;
+
+use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS};
+use crate::idempotency::Idempotent;
+use crate::lease;
+use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
+use crate::memory::MemoryStore;
+use crate::session::{Attach, Attached, Head, Identity, Proof, Provisioned, Reassert, Reasserted, Session};
+use crate::{Config, DeviceKey, Error};
+
+/// Events by shard, as [`Store::wait_events`] gives them.
+pub type EventsByShard = Vec<(usize, Vec<(Position, Event)>)>;
+
+/// A handle on the store; clones share it. The engine is chosen once, so calls are dispatched by a `match` and
+/// their futures are not boxed.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In this process' memory; lost with it. Every call but `wait_events` is ready at its first poll.
+    Memory(MemoryStore),
+}
+
+impl Store {
+    /// A new, empty store in memory.
+    pub fn memory(config: Config) -> Self {
+        Self::Memory(MemoryStore::new(&config))
+    }
+
+    /// Provisions a device: its proof is set, a revocation lifted; mailbox and session stay.
+    pub async fn provision(&self, device: &DeviceKey, proof: Proof) -> Result<Provisioned, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.provision(device, proof)),
+        }
+    }
+
+    /// Who the device is and how it stands; `None` when it is not provisioned.
+    pub async fn identity(&self, device: &DeviceKey) -> Result<Option<Identity>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.identity(device)),
+        }
+    }
+
+    /// Refuses the device everywhere from now on. Returns the session that ends by it, to be kicked; the outer
+    /// `None` is an unknown device.
+    pub async fn revoke(&self, device: &DeviceKey) -> Result<Option<Option<Session>>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.revoke(device)),
+        }
+    }
+
+    /// Removes the device with its mailbox. Returns the session that ends by it, to be kicked; the outer `None`
+    /// is an unknown device.
+    pub async fn remove(&self, device: &DeviceKey) -> Result<Option<Option<Session>>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.remove(device)),
+        }
+    }
+
+    /// The tenant's devices behind `after` (empty for the first page), sorted by id.
+    pub async fn devices(&self, tenant: &str, after: &str, limit: usize) -> Result<Vec<DeviceKey>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.devices(tenant, after, limit)),
+        }
+    }
+
+    /// Makes a session the device's (DESIGN §6.3).
+    pub async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.attach(attach)),
+        }
+    }
+
+    /// Ends a session if it still is the device's; answers whether it was.
+    pub async fn detach(&self, device: &DeviceKey, server_incarnation: u64, epoch: Epoch) -> Result<bool, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.detach(device, server_incarnation, epoch)),
+        }
+    }
+
+    /// Puts sessions back that the store may have lost, and opens a generation where it is behind what was sent.
+    /// Answers in the order asked.
+    pub async fn reassert(&self, sessions: &[Reassert]) -> Result<Vec<Reasserted>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.reassert(sessions)),
+        }
+    }
+
+    /// Where mailboxes stand, in the order asked; all zero for unknown devices.
+    pub async fn heads(&self, devices: &[DeviceKey]) -> Result<Vec<Head>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.heads(devices)),
+        }
+    }
+
+    /// Stores a message (DESIGN §6.2).
+    pub async fn append(&self, append: &Append) -> Result<Appended, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.append(append)),
+        }
+    }
+
+    /// The next waiting entries for a session; `None` when it is not the device's session any more. They count as
+    /// offered.
+    pub async fn read_mailbox(&self, read: &Read) -> Result<Option<Page>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.read_mailbox(read)),
+        }
+    }
+
+    /// Records what devices acknowledged and refused. Repeating it is harmless; unknown devices are passed over.
+    pub async fn acknowledge(&self, acks: &[Acknowledge]) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.acknowledge(acks);
+                Ok(())
+            }
+        }
+    }
+
+    /// What became of a message; `None` when there is no such device.
+    pub async fn message_state(&self, device: &DeviceKey, id: MessageId) -> Result<Option<State>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.message_state(device, id)),
+        }
+    }
+
+    /// Takes back a message that no session was offered yet.
+    pub async fn cancel(&self, device: &DeviceKey, id: MessageId) -> Result<Cancelled, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.cancel(device, id)),
+        }
+    }
+
+    /// Looks an idempotency key up and, if it is new, remembers it as pending for [`Config::idempotency_age`].
+    pub async fn idempotent(&self, tenant: &str, key: &str, body_hash: [u8; 32]) -> Result<Idempotent, Error> {
+        match self {
+            Self::Memory(store) => store.idempotent(tenant, key, body_hash),
+        }
+    }
+
+    /// Keeps the answer of a pending idempotency key.
+    pub async fn idempotent_done(&self, tenant: &str, key: &str, answer: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.idempotent_done(tenant, key, answer);
+                Ok(())
+            }
+        }
+    }
+
+    /// Stores events, each once; answers in the order of the batches.
+    pub async fn append_events(&self, batches: &[EventBatch]) -> Result<Vec<EventsStored>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.append_events(batches)),
+        }
+    }
+
+    /// Events of a shard behind a position.
+    pub async fn read_events(
+        &self,
+        shard: usize,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<(Position, Event)>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.read_events(shard, after, limit)),
+        }
+    }
+
+    /// Waits until any shard has events behind its position in `after`, at most for `wait`; empty when none came.
+    pub async fn wait_events(
+        &self,
+        after: &[Position; SHARDS],
+        limit_per_shard: usize,
+        wait: Duration,
+    ) -> Result<EventsByShard, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.wait_events(after, limit_per_shard, wait).await),
+        }
+    }
+
+    /// The last position of every shard.
+    pub async fn event_tails(&self) -> Result<[Position; SHARDS], Error> {
+        match self {
+            Self::Memory(store) => Ok(store.event_tails()),
+        }
+    }
+
+    /// A consumer group is done with everything up to `upto`. What every group is done with is dropped; a group
+    /// holds all shards from its first commit on.
+    pub async fn commit_events(&self, tenant: &str, group: &str, shard: usize, upto: Position) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.commit_events(tenant, group, shard, upto);
+                Ok(())
+            }
+        }
+    }
+
+    /// How far a consumer group got; `0-0` where it committed nothing.
+    pub async fn committed_events(&self, tenant: &str, group: &str) -> Result<[Position; SHARDS], Error> {
+        match self {
+            Self::Memory(store) => Ok(store.committed_events(tenant, group)),
+        }
+    }
+
+    /// Keeps what a firmware build speaks (at most 64 KiB, verified by the caller).
+    pub async fn put_interface(&self, tenant: &str, fingerprint: Fingerprint, interface: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => store.put_interface(tenant, fingerprint, interface),
+        }
+    }
+
+    /// What a firmware build speaks.
+    pub async fn interface(&self, tenant: &str, fingerprint: Fingerprint) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.interface(tenant, fingerprint)),
+        }
+    }
+
+    /// Registers or renews a route for `lease` from now.
+    pub async fn register_route(&self, route: &lease::Route, lease: Duration) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.register_route(route, lease);
+                Ok(())
+            }
+        }
+    }
+
+    /// Routes whose lease is not over.
+    pub async fn routes(&self) -> Result<Vec<lease::Route>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.routes()),
+        }
+    }
+
+    /// Removes a route if it still is this incarnation.
+    pub async fn remove_route(&self, name: &str, incarnation: u64) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.remove_route(name, incarnation);
+                Ok(())
+            }
+        }
+    }
+
+    /// Registers or renews an IM-server for `lease` from now.
+    pub async fn register_server(&self, server: &lease::Server, lease: Duration) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.register_server(server, lease);
+                Ok(())
+            }
+        }
+    }
+
+    /// IM-servers whose lease is not over.
+    pub async fn servers(&self) -> Result<Vec<lease::Server>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.servers()),
+        }
+    }
+
+    /// Removes an IM-server if it still is this incarnation.
+    pub async fn remove_server(&self, name: &str, incarnation: u64) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.remove_server(name, incarnation);
+                Ok(())
+            }
+        }
+    }
+
+    /// The store's time, ms since 1970.
+    pub async fn now_ms(&self) -> Result<u64, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.now_ms()),
+        }
+    }
+
+    /// Asks for a sign of life.
+    pub async fn ping(&self) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Name of the engine, for logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory(_) => "memory",
+        }
+    }
+
+    /// Counts recoveries: it changes each time the store came back after an outage or with another lineage, and
+    /// IM-servers then re-assert their sessions.
+    pub fn outages(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::Memory(store) => store.outages(),
+        }
+    }
+}
