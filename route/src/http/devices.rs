@@ -1,0 +1,145 @@
+//! `/v1/devices`: who may attach.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use imlink_protocol::id::{TENANT_DEFAULT, check_device_id};
+use imlink_store::session::{Proof, Provisioned};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::openapi::Refusals;
+use super::problem::Problem;
+use super::query::Query;
+use super::views::{DeviceList, DeviceView};
+use super::{Api, payload};
+use crate::request::Failure;
+
+/// Devices on one page unless asked otherwise.
+const PAGE_DEFAULT: usize = 100;
+/// Devices on one page at most.
+const PAGE_MAX: usize = 1000;
+/// Longest body of a `PUT`, in bytes.
+const BODY_LEN_MAX: usize = 4096;
+
+/// What a `PUT` may say of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewDevice {
+    /// How the device proves itself.
+    pub proof: ProofName,
+}
+
+/// How a device proves itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProofName {
+    /// Not at all: only on plain links, which are loopback only.
+    #[default]
+    Plain,
+}
+
+/// Provision a device.
+///
+/// Repeating it is harmless: mailbox and session stay.
+#[utoipa::path(
+    put, path = "/v1/devices/{id}", tag = "devices",
+    params(("id" = String, Path, description = "1–64 bytes of A-Z a-z 0-9 . _ : -")),
+    request_body(content = Option<NewDevice>, description = "may be left out"),
+    responses(
+        (status = 201, description = "provisioned", body = DeviceView),
+        (status = 200, description = "was provisioned before", body = DeviceView),
+        Refusals,
+    ),
+)]
+pub(super) async fn put(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    Query::new(query.as_deref(), &[])?;
+    let id = device_id(id)?;
+    let wanted: NewDevice = payload::read_json(&headers, body, BODY_LEN_MAX).await?.unwrap_or_default();
+    let proof = match wanted.proof {
+        ProofName::Plain => Proof::Plain,
+    };
+    let status = match api.route.provision(TENANT_DEFAULT, &id, proof).await? {
+        Provisioned::Created => StatusCode::CREATED,
+        Provisioned::Updated => StatusCode::OK,
+    };
+    let device = api.route.identity(TENANT_DEFAULT, &id).await?;
+    let location = [(header::LOCATION, format!("/v1/devices/{id}"))];
+    Ok((status, location, Json(DeviceView::from(device))).into_response())
+}
+
+/// Show a device.
+#[utoipa::path(
+    get, path = "/v1/devices/{id}", tag = "devices",
+    params(("id" = String, Path, description = "device id")),
+    responses((status = 200, description = "the device", body = DeviceView), Refusals),
+)]
+pub(super) async fn get(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<DeviceView>, Problem> {
+    Query::new(query.as_deref(), &[])?;
+    let device = api.route.identity(TENANT_DEFAULT, &device_id(id)?).await?;
+    Ok(Json(device.into()))
+}
+
+/// Remove a device with its mailbox.
+///
+/// Its session is closed, and what waits for it is gone.
+#[utoipa::path(
+    delete, path = "/v1/devices/{id}", tag = "devices",
+    params(("id" = String, Path, description = "device id")),
+    responses((status = 204, description = "removed"), Refusals),
+)]
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Problem> {
+    Query::new(query.as_deref(), &[])?;
+    api.route.remove(TENANT_DEFAULT, &device_id(id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List devices, page by page, in the order of their ids.
+#[utoipa::path(
+    get, path = "/v1/devices", tag = "devices",
+    params(
+        ("after" = Option<String>, Query, description = "only ids behind this one"),
+        ("limit" = Option<usize>, Query, description = "devices on a page, 1–1000, default 100"),
+    ),
+    responses((status = 200, description = "a page", body = DeviceList), Refusals),
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<DeviceList>, Problem> {
+    let query = Query::new(query.as_deref(), &["after", "limit"])?;
+    let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
+    let after = query.text("after").unwrap_or_default();
+    if !after.is_empty() {
+        device_id(after.into())?;
+    }
+    let devices = api.route.devices(TENANT_DEFAULT, after, limit).await?;
+    let next = (devices.len() >= limit).then(|| devices.last().cloned()).flatten();
+    Ok(Json(DeviceList { devices, next }))
+}
+
+/// `id` if it is a device id.
+pub(super) fn device_id(id: String) -> Result<String, Problem> {
+    match check_device_id(&id) {
+        Ok(()) => Ok(id),
+        Err(error) => Err(Problem::new(Failure::BadRequest, format!("device id `{id}` {error}"))),
+    }
+}

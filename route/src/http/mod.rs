@@ -1,0 +1,100 @@
+//! The HTTP API of a route or gateway: JSON under `/v1`, health and metrics.
+//!
+//! ```text
+//! TCP ─▶ serve: connections ≤ limit, header time-out ─▶ guard: token · requests ≤ limit ─▶ handler ─▶ Route
+//!                                        refusals of any kind ─▶ problem details (RFC 9457)
+//! ```
+//!
+//! It listens on loopback only: until links are sealed, no byte of it leaves the machine. A connection that
+//! ends cancels no message that was begun: the route carries it on in a task of its own.
+
+mod calls;
+mod devices;
+mod events;
+mod guard;
+mod messages;
+mod metrics;
+mod openapi;
+mod ops;
+mod payload;
+mod problem;
+mod query;
+mod serve;
+mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::Route;
+use metrics::Metrics;
+
+pub use devices::{NewDevice, ProofName};
+pub use ops::METRICS_TYPE;
+pub use payload::JsonPayload;
+pub use problem::{CONTENT_TYPE as PROBLEM_TYPE, More, Problem};
+pub use serve::{NotLoopback, check_loopback, serve};
+pub use views::{
+    DeviceList, DeviceView, EventView, MailboxView, MessageView, PathView, ServerList, ServerView, SessionView,
+};
+
+/// Requests in flight over HTTP; the next one is refused as `overloaded`.
+const REQUESTS_MAX: usize = 4096;
+
+/// What the handlers share.
+struct Api {
+    route: Route,
+    registry: Registry,
+    metrics: Metrics,
+    permits: Arc<Semaphore>,
+    requests_max: usize,
+    openapi: Bytes,
+    shutdown: CancellationToken,
+}
+
+/// Every endpoint, with its description.
+fn endpoints() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::put, devices::get, devices::delete))
+        .routes(routes!(messages::post, messages::get, messages::delete))
+        .routes(routes!(calls::post))
+        .routes(routes!(events::get))
+        .routes(routes!(events::commit))
+        .routes(routes!(ops::servers))
+        .routes(routes!(ops::openapi))
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(ops::metrics))
+}
+
+/// The API over `route`; `registry` holds what else `/metrics` shows.
+fn router(route: Route, mut registry: Registry, requests_max: usize, shutdown: CancellationToken) -> (Router, Metrics) {
+    route.metrics(&mut registry);
+    let metrics = Metrics::new(&mut registry);
+    let (router, document) = endpoints().split_for_parts();
+    let document = openapi::complete(document);
+    let api = Arc::new(Api {
+        route,
+        registry,
+        metrics: metrics.clone(),
+        permits: Arc::new(Semaphore::new(requests_max)),
+        requests_max,
+        // The document is strings, numbers and maps with text keys.
+        openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
+        shutdown,
+    });
+    let router = router
+        .layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard))
+        .with_state(api);
+    (router, metrics)
+}
+
+#[cfg(test)]
+mod tests;
