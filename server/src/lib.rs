@@ -1,1 +1,34 @@
-//! The IM-server: holds the long connections of devices
+//! The IM-server: holds the long connections of devices.
+//!
+//! ```text
+//!  devices ──TCP──▶ I/O thread ◀── inbox ── links ◀──frames──▶ routes
+//!                    │  one readiness loop, its own slab of connections, its own device table
+//!                    └─ store work: polled once where it arises, spawned when it has to wait
+//! ```
+//!
+//! Each device belongs to one I/O thread, chosen by the hash of its name; nothing of a device is shared
+//! between threads. The rules of a session are `imlink_protocol::serving`; this crate gives it sockets,
+//! time, the store and the routes. It knows nothing of the crate `route`: both speak the node link.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod batches;
+mod call;
+pub mod config;
+mod conn;
+mod deliver;
+mod frames;
+mod inbox;
+mod interface;
+mod kick;
+mod links;
+mod load;
+pub mod metrics;
+mod reactor;
+mod run;
+mod store_work;
+mod sweep;
+mod table;
+
+pub use config::{Config, ConfigError, Limits, Login};
+pub use run::{RunError, Server};

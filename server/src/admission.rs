@@ -1,0 +1,395 @@
+//! From a connection's first byte to its session: limits, `Hello`, ticket, attach.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use imlink_protocol::Instant;
+use imlink_protocol::limits::{EVENT_WINDOW_MAX, FRAME_LEN_MAX, RECEIVE_LIMIT_MIN, TICKET_LEN_MAX};
+use imlink_protocol::message::{GoAwayReason, Hello, RejectCode, ToDevice, Welcome};
+use imlink_protocol::serving::{Opening, Session, Transmit};
+use imlink_protocol::ticket::{self, Ticket};
+use imlink_store::session::{Attach, Attached, NewSession, Proof};
+use imlink_store::{DeviceKey, Error, Store};
+use mio::net::TcpStream;
+
+use crate::config::Login;
+use crate::conn::{About, Attaching, ConnId, Device, Moving, Phase};
+use crate::reactor::{End, Reactor};
+use crate::store_work::Done;
+use crate::table::thread_of;
+
+/// An attach that the store does not answer is given up after this long.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(10);
+/// Replacements of one identity within [`CONTESTED_WINDOW`] that are taken for a device on a bad link.
+const CONTESTED_FREE: u32 = 5;
+const CONTESTED_WINDOW: Duration = Duration::from_secs(60);
+/// Identities watched at once.
+const CONTESTED_MAX: usize = 4096;
+
+/// Identities whose sessions replace one another: slowed down instead of kicking one another for ever.
+#[derive(Default)]
+pub(crate) struct Contested {
+    seen: HashMap<DeviceKey, (u32, Instant)>,
+}
+
+impl Contested {
+    /// A live session was replaced by one of another boot.
+    fn count(&mut self, name: &DeviceKey, now: Instant) {
+        if self.seen.len() >= CONTESTED_MAX {
+            self.seen.retain(|_, (_, since)| now.since(*since) < CONTESTED_WINDOW);
+        }
+        if self.seen.len() < CONTESTED_MAX {
+            self.seen.entry(name.clone()).or_insert((0, now)).0 += 1;
+        }
+    }
+
+    /// Seconds to wait before this identity may attach again, if it is contested.
+    fn delay_s(&mut self, name: &DeviceKey, now: Instant) -> Option<u32> {
+        let (count, since) = *self.seen.get(name)?;
+        let left = CONTESTED_WINDOW.checked_sub(now.since(since));
+        match left {
+            Some(left) if count > CONTESTED_FREE => Some(left.as_secs() as u32 + 1),
+            Some(_) => None,
+            None => {
+                self.seen.remove(name);
+                None
+            }
+        }
+    }
+}
+
+impl Reactor {
+    /// Lets a new socket in, or tells it to come back, before anything is spent on it.
+    pub(crate) fn admit_stream(&mut self, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a new connection is gone already");
+            return;
+        }
+        let limits = &self.shared.config.limits;
+        let is_full = self.shared.connections.load(Ordering::Relaxed) >= limits.connections_max;
+        let is_crowded = self.half_open >= limits.half_open_max || !self.sweep.take_accept(self.now);
+        let is_admitting = self.sweep.is_admitting();
+        let Some(id) = self.insert(stream, Phase::Hello { since: self.now }) else { return };
+        self.half_open += 1;
+        if is_full {
+            self.close(id.index, End::Reject(RejectCode::Overloaded, 60));
+        } else if is_crowded {
+            self.close(id.index, End::Reject(RejectCode::Overloaded, 5));
+        } else if !is_admitting {
+            self.close(id.index, End::Reject(RejectCode::NoServer, 5));
+        }
+    }
+
+    /// The first frame of a connection.
+    pub(crate) fn handle_hello(&mut self, index: u32, hello: &Hello<'_>, rest: &[u8]) {
+        let attaching = match self.check_hello(hello) {
+            Ok(attaching) => attaching,
+            Err((code, retry_after_s)) => {
+                tracing::info!(device = hello.device, %code, "device refused");
+                return self.close(index, End::Reject(code, retry_after_s));
+            }
+        };
+        self.half_open = self.half_open.saturating_sub(1);
+        let owner = thread_of(attaching.about.name.as_str(), self.shared.inboxes.len());
+        let Some(inbox) = self.shared.inboxes.get(owner).filter(|_| owner != self.index).cloned() else {
+            return self.begin_attach(index, attaching);
+        };
+        if let Some(conn) = self.take_out(index) {
+            let moving = Moving { stream: conn.stream, attaching, input: rest.to_vec() };
+            inbox.put(crate::inbox::Command::Adopt(Box::new(moving)));
+        }
+    }
+
+    fn check_hello(&mut self, hello: &Hello<'_>) -> Result<Attaching, (RejectCode, u32)> {
+        if hello.version != imlink_protocol::VERSION {
+            return Err((RejectCode::Version, 3600));
+        }
+        let name = DeviceKey::new(hello.tenant, hello.device).map_err(|_| (RejectCode::UnknownDevice, 60))?;
+        let receive = RECEIVE_LIMIT_MIN as u32..=FRAME_LEN_MAX as u32;
+        if !receive.contains(&hello.receive_limit) || hello.window == 0 || hello.incarnation == 0 || hello.attempt == 0
+        {
+            return Err((RejectCode::Malformed, 3600));
+        }
+        let mut epoch_floor = hello.epoch;
+        let is_ticketless = hello.ticket.is_empty();
+        if !is_ticketless {
+            let keys = self.shared.ticket_keys.read();
+            let ticket = ticket::check(hello.ticket, &keys, unix_s()).map_err(|_| (RejectCode::Ticket, 0))?;
+            if ticket.tenant != hello.tenant || ticket.device != hello.device {
+                return Err((RejectCode::Ticket, 0));
+            }
+            epoch_floor = epoch_floor.max(ticket.epoch_floor);
+        } else if self.shared.config.login == Login::Ticket {
+            return Err((RejectCode::Ticket, 0));
+        }
+        if let Some(delay_s) = self.contested.delay_s(&name, self.now) {
+            self.shared.metrics.contested.inc();
+            tracing::warn!(device = %name, delay_s, "two devices use one identity: slowed down; give each its own");
+            return Err((RejectCode::Contested, delay_s));
+        }
+        Ok(Attaching {
+            about: About::new(name, hello),
+            is_ticketless,
+            epoch_floor,
+            cursor: hello.cursor,
+            since: self.now,
+            is_hinted: false,
+            kicked: 0,
+            calls: Vec::new(),
+            reports: Vec::new(),
+            predecessor: None,
+        })
+    }
+
+    /// A connection from another I/O thread whose device belongs here.
+    pub(crate) fn adopt(&mut self, moving: Moving) {
+        let Some(id) = self.insert(moving.stream, Phase::Closing { until: self.now }) else { return };
+        if let Some(conn) = self.conn(id) {
+            conn.input = moving.input;
+        }
+        self.begin_attach(id.index, moving.attaching);
+    }
+
+    /// Enters the device in the table as attaching, then asks the store.
+    fn begin_attach(&mut self, index: u32, mut attaching: Attaching) {
+        let name = attaching.about.name.clone();
+        if let Some(older) = self.find(name.as_str()) {
+            let is_attaching =
+                matches!(self.conns.get(older as usize).map(|conn| &conn.phase), Some(Phase::Attaching(_)));
+            if is_attaching {
+                // Its own newer connection overtook it.
+                self.close(older, End::Reject(RejectCode::Stale, 0));
+            }
+        }
+        attaching.predecessor = self
+            .find(name.as_str())
+            .and_then(|older| self.conns.get(older as usize).map(|conn| ConnId { index: older, serial: conn.serial }));
+        let conns = &self.conns;
+        self.table.put(name.as_str(), index, |other| crate::reactor::name_of(conns, other));
+        if let Some(conn) = self.conns.get_mut(index as usize) {
+            conn.phase = Phase::Attaching(Box::new(attaching));
+            let id = ConnId { index, serial: conn.serial };
+            self.start_attach(id);
+        }
+    }
+
+    /// Asks the store for the session; again while the socket lives and the store does not answer.
+    pub(crate) fn start_attach(&mut self, id: ConnId) {
+        let shared = self.shared.clone();
+        let Some(conn) = self.conn(id) else { return };
+        let Phase::Attaching(attaching) = &conn.phase else { return };
+        let about = &attaching.about;
+        let attach = Attach {
+            device: about.name.clone(),
+            server: shared.config.name.clone(),
+            server_incarnation: shared.incarnation,
+            incarnation: about.incarnation,
+            attempt: about.attempt,
+            epoch_floor: attaching.epoch_floor,
+            cursor: attaching.cursor,
+            fingerprint: about.fingerprint,
+            receive_limit: about.receive_limit,
+            event_queue: about.event_queue,
+            window: u32::from(about.window).min(imlink_protocol::limits::WINDOW_MAX as u32),
+        };
+        let is_ticketless = attaching.is_ticketless;
+        let device = attach.device.clone();
+        self.start(async move {
+            let result = log_in_and_attach(&shared.store, attach, is_ticketless).await;
+            Done::Attached { conn: id, device, result }
+        });
+    }
+
+    pub(crate) fn handle_attached(&mut self, id: ConnId, device: DeviceKey, result: Result<Attached, Error>) {
+        let now = self.now;
+        let attaching = self.conn(id).and_then(|conn| match &conn.phase {
+            Phase::Attaching(attaching) => Some(attaching),
+            _ => None,
+        });
+        let Some(attaching) = attaching else {
+            if let Ok(Attached::Session(session)) = result {
+                self.undo_session(device, &session);
+            }
+            return;
+        };
+        let refusal = match result {
+            Ok(Attached::Session(session)) if session.epoch > attaching.kicked => {
+                return self.open_session(id, *session);
+            }
+            Ok(Attached::Session(_)) => (RejectCode::Stale, 0),
+            Ok(Attached::UnknownDevice) => (RejectCode::UnknownDevice, 60),
+            Ok(Attached::Revoked) => (RejectCode::Revoked, 3600),
+            Ok(Attached::Stale) => (RejectCode::Stale, 0),
+            Ok(Attached::Cursor) => (RejectCode::Cursor, 60),
+            Err(error) if now.since(attaching.since) < ATTACH_PATIENCE => {
+                tracing::debug!(%error, device = %attaching.about.name, "attach waits for the store");
+                self.shared.metrics.count_retry("attach");
+                return self.batches.attach_again.push(id);
+            }
+            Err(error) => {
+                tracing::warn!(%error, device = %attaching.about.name, "attach refused");
+                (RejectCode::StoreAway, 5)
+            }
+        };
+        self.close(id.index, End::Reject(refusal.0, refusal.1));
+    }
+
+    fn open_session(&mut self, id: ConnId, new: NewSession) {
+        let Some(conn) = self.conn(id) else { return };
+        let closing = Phase::Closing { until: Instant::default() };
+        let Phase::Attaching(attaching) = std::mem::replace(&mut conn.phase, closing) else { return };
+        self.replace_older(&attaching, &new);
+        let generation = new.entries.first().map_or(new.generation, |entry| entry.id.generation);
+        let session = Session::new(
+            self.now,
+            &Opening {
+                epoch: new.epoch,
+                generation,
+                offered: new.offered,
+                cursor: attaching.cursor,
+                window: attaching.about.window,
+                receive_limit: attaching.about.receive_limit,
+                interval: self.shared.config.limits.heartbeat,
+                event_position: new.event_position,
+                store_ms: new.now_ms,
+            },
+        );
+        let mut ticket = [0; TICKET_LEN_MAX];
+        let ticket_len = self.issue_ticket(&attaching.about.name, new.epoch, &mut ticket);
+        self.lend_buffer(id.index);
+        let limits = self.shared.config.limits;
+        let Attaching { about, is_hinted, calls, reports, .. } = *attaching;
+        let interface = self.interfaces.of(&about);
+        let is_interface_known = interface.is_known();
+        let Some(conn) = self.conn(id) else { return };
+        conn.out.transmit(&ToDevice::Welcome(Welcome {
+            epoch: new.epoch,
+            generation,
+            heartbeat_s: limits.heartbeat.as_secs() as u16,
+            frame_limit: limits.frame_len as u32,
+            event_window: EVENT_WINDOW_MAX,
+            event_position: new.event_position,
+            time_ms: new.now_ms,
+            ticket: ticket.get(..ticket_len).unwrap_or_default(),
+        }));
+        conn.phase = Phase::Attached(Box::new(Device {
+            about,
+            session,
+            reports,
+            calls: Vec::new(),
+            interface,
+            is_read_due: false,
+            is_replaced: false,
+        }));
+        self.shared.metrics.attached.inc();
+        self.shared.metrics.attaches.inc();
+        self.mark(id.index);
+        if is_interface_known {
+            self.take_first_page(id, &new, is_hinted);
+        } else {
+            self.learn_interface(id);
+        }
+        for call in calls {
+            self.start_call(id.index, call);
+        }
+        let input = self.conn(id).map(|conn| std::mem::take(&mut conn.input)).unwrap_or_default();
+        if !input.is_empty() {
+            self.handle_bytes(id.index, &input);
+        }
+    }
+
+    /// The socket was gone before its session was there: the session is given back, and the one it replaced,
+    /// which the store no longer knows, is closed.
+    fn undo_session(&mut self, device: DeviceKey, new: &NewSession) {
+        if let Some(older) = self.find(device.as_str())
+            && let Some(held) = self.conns.get_mut(older as usize).and_then(|conn| conn.device())
+            && held.session.epoch() < new.epoch
+        {
+            held.is_replaced = true;
+            self.close(older, End::GoAway(GoAwayReason::Replaced, 0));
+        }
+        if let Some(replaced) = new.replaced.clone().filter(|older| older.incarnation != self.shared.incarnation) {
+            self.kick_elsewhere(device.clone(), replaced);
+        }
+        self.detach(device, new.epoch);
+    }
+
+    /// Closes the session that this one replaced: here at once, elsewhere by way of the routes.
+    fn replace_older(&mut self, attaching: &Attaching, new: &NewSession) {
+        let name = &attaching.about.name;
+        if let Some(older) = attaching.predecessor {
+            let mut is_other_boot = false;
+            if let Some(device) = self.conn(older).and_then(|conn| conn.device()) {
+                device.is_replaced = true;
+                is_other_boot = device.about.incarnation != attaching.about.incarnation;
+            }
+            if is_other_boot {
+                self.contested.count(name, self.now);
+            }
+            self.close(older.index, End::GoAway(GoAwayReason::Replaced, 0));
+        }
+        if let Some(replaced) = &new.replaced
+            && replaced.incarnation != self.shared.incarnation
+        {
+            self.contested.count(name, self.now);
+            self.kick_elsewhere(name.clone(), replaced.clone());
+        }
+    }
+
+    fn issue_ticket(&self, name: &DeviceKey, epoch: u64, out: &mut [u8; TICKET_LEN_MAX]) -> usize {
+        let keys = self.shared.ticket_keys.read();
+        let Some((day, key)) = keys.first() else { return 0 };
+        let ticket = Ticket {
+            day: *day,
+            tenant: name.tenant(),
+            device: name.device(),
+            epoch_floor: epoch,
+            expires_s: unix_s() + ticket::LIFETIME_S,
+            id: getrandom::u64().unwrap_or_default(),
+        };
+        ticket::issue(&ticket, key, out).unwrap_or_default()
+    }
+
+    /// Undoes an attach that came to nothing: the older connection is the device's again.
+    pub(crate) fn release_attaching(&mut self, id: ConnId, attaching: Attaching) {
+        let name = attaching.about.name;
+        self.table.remove(name.as_str(), id.index);
+        let older = attaching.predecessor.filter(|older| self.conn(*older).is_some_and(|conn| conn.device().is_some()));
+        if let Some(older) = older {
+            let conns = &self.conns;
+            self.table.put(name.as_str(), older.index, |other| crate::reactor::name_of(conns, other));
+            if let Some(device) = self.conn(older).and_then(|conn| conn.device())
+                && attaching.is_hinted
+            {
+                device.session.handle_read_failed();
+            }
+            self.read_on(older.index);
+        }
+        for call in attaching.calls {
+            match older {
+                Some(older) => self.start_call(older.index, call),
+                None => self.deny_call(name.as_str(), &call),
+            }
+        }
+    }
+}
+
+/// The store's part of an admission: who the device is, then its session.
+async fn log_in_and_attach(store: &Store, mut attach: Attach, is_ticketless: bool) -> Result<Attached, Error> {
+    if is_ticketless {
+        match store.identity(&attach.device).await? {
+            None => return Ok(Attached::UnknownDevice),
+            Some(identity) if identity.revoked => return Ok(Attached::Revoked),
+            // A device that has a key never attaches over a plain link.
+            Some(identity) if identity.proof != Proof::Plain => return Ok(Attached::UnknownDevice),
+            Some(identity) => attach.epoch_floor = attach.epoch_floor.max(identity.epoch),
+        }
+    }
+    store.attach(&attach).await
+}
+
+/// Seconds since 1970 by this machine's clock.
+fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

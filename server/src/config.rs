@@ -1,0 +1,179 @@
+//! What an IM-server is told at start, and every limit it keeps.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use imlink_protocol::id::{IdError, check_device_id};
+use imlink_protocol::limits;
+
+/// How devices are admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// A device comes with a ticket of a route (cluster).
+    Ticket,
+    /// A device may also log in here without a ticket (gateway).
+    Direct,
+}
+
+/// Configuration of an IM-server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name, unique in the cluster, of the form of a device id.
+    pub name: String,
+    /// Where devices connect. Loopback only, until the sealed link lands.
+    pub listen: SocketAddr,
+    /// Address told to devices, `host:port`; the listening address when empty.
+    pub advertise: String,
+    /// `key=value,…`, such as `zone=eu`; routes can pin devices to labels.
+    pub labels: String,
+    /// How devices are admitted.
+    pub login: Login,
+    /// Secret shared by routes and IM-servers of a cluster.
+    pub cluster_secret: Vec<u8>,
+    /// I/O threads, 0 for half of the cores.
+    pub io_threads: usize,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Limits of an IM-server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most connections (default 1,000,000).
+    pub connections_max: usize,
+    /// Most connections that have not shown a `Hello` yet, per I/O thread (default 4,096); the next ones are refused.
+    pub half_open_max: usize,
+    /// Most new connections a second, per I/O thread (default 20,000); the next ones are told to come back.
+    pub accept_rate: u32,
+    /// Largest frame taken from a device, in bytes (default 4,096; at most 65,536).
+    pub frame_len: usize,
+    /// Heartbeat asked for (default 300 s); the cut is at 5/3 of it.
+    pub heartbeat: Duration,
+    /// From accept to `Hello` (default 10 s).
+    pub hello_deadline: Duration,
+    /// A frame that stays partial for this long ends the connection (default 30 s).
+    pub partial_frame: Duration,
+    /// Bytes that may wait for one device (default 256 KiB); past it the connection is closed.
+    pub out_len_max: usize,
+    /// Events that wait for an unreachable or full store, in bytes per I/O thread (default 16 MiB); past it
+    /// the publishing devices are asked to come back later, with their events.
+    pub events_waiting_max: usize,
+    /// Bytes waiting towards one route (default 32 MiB).
+    pub link_outbox_max: usize,
+    /// Time given to devices to leave on shutdown (default 10 s).
+    pub drain: Duration,
+    /// Without a route for this long no new device is admitted (default 15 s).
+    pub routeless_admit: Duration,
+    /// Without a route for this long devices are sent away (default 60 s).
+    pub routeless_leave: Duration,
+    /// Memory at which the server counts as full, in bytes (0: of the machine or its control group).
+    pub memory_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            half_open_max: 4_096,
+            accept_rate: 20_000,
+            frame_len: limits::FRAME_LEN_DEFAULT,
+            heartbeat: limits::HEARTBEAT_DEFAULT,
+            hello_deadline: limits::HELLO_DEADLINE,
+            partial_frame: limits::PARTIAL_FRAME_MAX,
+            out_len_max: 256 * 1024,
+            events_waiting_max: 16 * 1024 * 1024,
+            link_outbox_max: imlink_link::OUTBOX_LEN_DEFAULT,
+            drain: Duration::from_secs(10),
+            routeless_admit: Duration::from_secs(15),
+            routeless_leave: Duration::from_secs(60),
+            memory_max: 0,
+        }
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The server's name does not have its form.
+    #[error("server name {name:?} {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: IdError,
+    },
+    /// A listener that strangers could reach.
+    #[error(
+        "device listener {0} is not loopback; plain links bind loopback only until the sealed link lands, use 127.0.0.1:PORT"
+    )]
+    NotLoopback(SocketAddr),
+    /// A number outside its range.
+    #[error("{what} is {given}, allowed are {allowed}")]
+    Range {
+        /// Name of the setting.
+        what: &'static str,
+        /// Value given.
+        given: String,
+        /// Values allowed.
+        allowed: &'static str,
+    },
+}
+
+impl Config {
+    /// Checks every setting.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_device_id(&self.name).map_err(|why| ConfigError::Name { name: self.name.clone(), why })?;
+        if !self.listen.ip().is_loopback() {
+            return Err(ConfigError::NotLoopback(self.listen));
+        }
+        let range = |what, is_allowed: bool, given: String, allowed| {
+            if is_allowed { Ok(()) } else { Err(ConfigError::Range { what, given, allowed }) }
+        };
+        let limits = &self.limits;
+        let frame = (limits::HELLO_FRAME_LEN_MAX..=limits::FRAME_LEN_MAX).contains(&limits.frame_len);
+        range("frame_len", frame, limits.frame_len.to_string(), "512 … 65536 bytes")?;
+        let heartbeat = (limits::HEARTBEAT_MIN..=limits::HEARTBEAT_MAX).contains(&limits.heartbeat);
+        range("heartbeat", heartbeat, format!("{:?}", limits.heartbeat), "1 s … 3600 s")?;
+        let connections = (1..=10_000_000).contains(&limits.connections_max);
+        range("connections_max", connections, limits.connections_max.to_string(), "1 … 10000000")?;
+        range("io_threads", self.io_threads <= 256, self.io_threads.to_string(), "0 … 256")
+    }
+
+    pub(crate) fn io_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        if self.io_threads == 0 { (cores / 2).max(1) } else { self.io_threads }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            name: "im-1".into(),
+            listen: ([127, 0, 0, 1], 0).into(),
+            advertise: String::new(),
+            labels: String::new(),
+            login: Login::Direct,
+            cluster_secret: Vec::new(),
+            io_threads: 0,
+            limits: Limits::default(),
+        }
+    }
+
+    #[test]
+    fn a_plain_listener_off_loopback_is_refused() {
+        let listen = ([0, 0, 0, 0], 7000).into();
+        assert_eq!(Config { listen, ..config() }.check(), Err(ConfigError::NotLoopback(listen)));
+        assert_eq!(config().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_number_outside_its_range_is_named_with_the_range() {
+        let mut wrong = config();
+        wrong.limits.frame_len = 100_000;
+        let error = wrong.check().unwrap_err().to_string();
+        assert_eq!(error, "frame_len is 100000, allowed are 512 … 65536 bytes");
+    }
+}

@@ -1,0 +1,225 @@
+//! Stored messages: from a route's hint or the mailbox to the device, and its acknowledgement back.
+
+use bytes::Bytes;
+use imlink_protocol::frame;
+use imlink_protocol::id::{Cursor, MessageId};
+use imlink_protocol::link::node::{Deliver, ToRoute, ToServer};
+use imlink_protocol::message::{Code, GoAwayReason};
+use imlink_protocol::serving::{Delivered, MailboxHead, Outgoing};
+use imlink_store::Error;
+use imlink_store::mailbox::{Acknowledge, Entry, Page, Read};
+use imlink_store::session::{Head, NewSession};
+
+use crate::conn::{ConnId, Phase, Report};
+use crate::inbox::LinkId;
+use crate::reactor::{End, Reactor};
+use crate::store_work::{Done, Reported};
+
+/// Reports kept for one device; a route asks the store itself for the ones past it.
+const REPORTS_MAX: usize = 1024;
+
+impl Reactor {
+    /// A frame of a route about a device of this thread.
+    pub(crate) fn handle_route_frame(&mut self, link: LinkId, body: &Bytes) {
+        match frame::decode::<ToServer<'_>>(body) {
+            Ok(ToServer::Deliver(deliver)) => self.handle_deliver(link, &deliver),
+            Ok(ToServer::CallDevice(call)) => self.handle_call(link, &call, body),
+            Ok(ToServer::CancelCall { request }) => self.handle_cancel(link, request),
+            Ok(ToServer::Kick { request, device, epoch, revoked }) => {
+                self.handle_kick(link, request, device, epoch, revoked)
+            }
+            Ok(ToServer::KickDone { request, outcome }) => self.handle_kick_done(request, outcome),
+            Ok(ToServer::Registered(_) | ToServer::Refused { .. } | ToServer::Ping) => {}
+            Err(error) => tracing::error!(%error, "a frame that the link let through cannot be read"),
+        }
+    }
+
+    fn handle_deliver(&mut self, link: LinkId, deliver: &Deliver<'_>) {
+        let report = deliver.report.then_some(Report { id: deliver.id, link });
+        let Some(index) = self.find(deliver.device) else {
+            self.tell(link, &ToRoute::NotHere { device: deliver.device, request: 0, epoch: 0 });
+            return;
+        };
+        self.lend_buffer(index);
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let device = match &mut conn.phase {
+            Phase::Attached(device) => device,
+            Phase::Attaching(attaching) => {
+                attaching.is_hinted = true;
+                attaching.reports.extend(report.filter(|_| attaching.reports.len() < REPORTS_MAX));
+                return;
+            }
+            Phase::Hello { .. } | Phase::Closing { .. } => return,
+        };
+        let message =
+            Outgoing { id: deliver.id, key: deliver.key, expires_ms: deliver.expires_ms, payload: deliver.payload };
+        if !device.interface.lists_message(deliver.key) {
+            // Unknown yet, or to be refused in its turn: the mailbox is read.
+            device.session.handle_hint(deliver.id);
+            device.keep_report(report);
+            return self.read_on(index);
+        }
+        match device.session.handle_deliver(now, &message, &mut conn.out) {
+            Delivered::Sent => {
+                device.keep_report(report);
+                self.mark(index);
+            }
+            Delivered::Known if device.session.is_in_flight(deliver.id) => device.keep_report(report),
+            Delivered::Known => {
+                if report.is_some() {
+                    let epoch = device.session.epoch();
+                    self.tell(link, &ToRoute::Settled { device: deliver.device, epoch, id: deliver.id });
+                }
+            }
+            Delivered::Later => {
+                device.keep_report(report);
+                self.read_on(index);
+            }
+        }
+    }
+
+    /// Starts the read of the mailbox that the session wants, if any.
+    pub(crate) fn read_on(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let id = ConnId { index, serial: conn.serial };
+        let Phase::Attached(device) = &mut conn.phase else { return };
+        if !device.interface.is_known() || device.is_read_due {
+            return;
+        }
+        let Some(wanted) = device.session.poll_read() else { return };
+        let read = Read {
+            device: device.about.name.clone(),
+            epoch: device.session.epoch(),
+            after: wanted.after,
+            limit: wanted.limit,
+        };
+        let store = self.shared.store.clone();
+        self.start(async move { Done::Read { conn: id, result: store.read_mailbox(&read).await } });
+    }
+
+    pub(crate) fn handle_read(&mut self, id: ConnId, result: Result<Option<Page>, Error>) {
+        let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
+        match result {
+            Ok(Some(page)) => self.take_page(id, &page.entries, page.head, page.more),
+            Ok(None) => {
+                device.is_replaced = true;
+                self.close(id.index, End::GoAway(GoAwayReason::Replaced, 0));
+            }
+            Err(error) => {
+                tracing::debug!(%error, device = %device.about.name, "the mailbox is read later");
+                device.session.handle_read_failed();
+                device.is_read_due = true;
+                self.shared.metrics.count_retry("read-mailbox");
+            }
+        }
+    }
+
+    /// The entries that came with the session.
+    pub(crate) fn take_first_page(&mut self, id: ConnId, new: &NewSession, is_hinted: bool) {
+        let head = Head { generation: new.generation, last: new.last, waiting: 0 };
+        self.take_page(id, &new.entries, head, new.more);
+        if is_hinted && let Some(device) = self.conn(id).and_then(|conn| conn.device()) {
+            device.session.handle_read_failed();
+            self.read_on(id.index);
+        }
+    }
+
+    fn take_page(&mut self, id: ConnId, entries: &[Entry], head: Head, more: bool) {
+        self.lend_buffer(id.index);
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        let Phase::Attached(device) = &mut conn.phase else { return };
+        let unlisted = entries.iter().position(|entry| !device.interface.lists_message(entry.key));
+        let listed = entries.get(..unlisted.unwrap_or(entries.len())).unwrap_or_default();
+        let outgoing = listed.iter().map(|entry| Outgoing {
+            id: entry.id,
+            key: entry.key,
+            expires_ms: entry.expires_ms,
+            payload: &entry.payload,
+        });
+        let head = MailboxHead { generation: head.generation, last: head.last };
+        let page = device.session.handle_page(now, outgoing, head, more || unlisted.is_some(), &mut conn.out);
+        let next_unlisted = unlisted.filter(|_| page.taken == listed.len()).and_then(|at| entries.get(at));
+        let refused = page.refused.or(next_unlisted.map(|entry| (entry.id, Code::INTERFACE)));
+        if let Some(refused) = refused {
+            self.refuse_entry(id, refused);
+        }
+        self.settle_reports(id);
+        self.mark(id.index);
+        self.read_on(id.index);
+    }
+
+    /// An entry that this device can never take becomes `rejected`; reading goes on once that is written.
+    fn refuse_entry(&mut self, id: ConnId, refused: (MessageId, Code)) {
+        let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
+        device.is_read_due = true;
+        let ack = Acknowledge {
+            device: device.about.name.clone(),
+            epoch: device.session.epoch(),
+            upto: Cursor::default(),
+            rejected: vec![refused],
+        };
+        self.shared.metrics.count_rejected(refused.1.name());
+        self.batches.acks.push(ack);
+    }
+
+    /// Routes that wait for messages which ended without reaching the device ask the store themselves.
+    fn settle_reports(&mut self, id: ConnId) {
+        let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
+        if device.reports.is_empty() {
+            return;
+        }
+        let session = &device.session;
+        let is_over = |report: &mut Report| {
+            let is_passed = report.id <= session.sent() || !session.is_waiting();
+            is_passed && !session.is_in_flight(report.id)
+        };
+        let over: Vec<Report> = device.reports.extract_if(.., is_over).collect();
+        let (name, epoch) = (device.about.name.clone(), session.epoch());
+        for report in over {
+            self.tell(report.link, &ToRoute::Settled { device: name.as_str(), epoch, id: report.id });
+        }
+    }
+
+    /// The device handled everything up to `upto`; with a code it refused `upto` itself.
+    pub(crate) fn handle_acked(&mut self, id: ConnId, upto: MessageId, code: Option<Code>) {
+        let Some(conn) = self.conns.get_mut(id.index as usize) else { return };
+        let Some(device) = conn.device() else { return };
+        let name = device.about.name.clone();
+        let epoch = device.session.epoch();
+        if !device.reports.is_empty() {
+            let reports = &mut self.batches.reports;
+            device.reports.retain(|report| {
+                let is_final = report.id <= upto;
+                if is_final {
+                    let is_acked = code.is_none() || report.id != upto;
+                    reports.push(Reported { report: *report, device: name.clone(), epoch, is_acked });
+                }
+                !is_final
+            });
+            if device.reports.is_empty() {
+                device.reports = Vec::new();
+            }
+        }
+        if let Some(code) = code {
+            self.shared.metrics.count_rejected(code.name());
+        }
+        let rejected = code.map(|code| (upto, code)).into_iter().collect();
+        match self.batches.acks.last_mut() {
+            Some(last) if last.device == name && last.epoch == epoch => {
+                last.upto = last.upto.max(upto);
+                last.rejected.extend(code.map(|code| (upto, code)));
+            }
+            _ => self.batches.acks.push(Acknowledge { device: name, epoch, upto, rejected }),
+        }
+    }
+}
+
+impl crate::conn::Device {
+    fn keep_report(&mut self, report: Option<Report>) {
+        if self.reports.len() < REPORTS_MAX {
+            self.reports.extend(report);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What devices send: bytes to frames, frames to what the session makes of them.
+
+use bytes::Bytes;
+use imlink_protocol::frame::{self, Frame, FrameError};
+use imlink_protocol::limits::HELLO_FRAME_LEN_MAX;
+use imlink_protocol::message::{FromDevice, GoAwayReason, RejectCode};
+use imlink_protocol::serving::Incoming;
+
+use crate::conn::{ConnId, Phase};
+use crate::reactor::{End, Reactor};
+
+impl Reactor {
+    /// Takes bytes of a connection; what is not a whole frame yet is kept.
+    pub(crate) fn handle_bytes(&mut self, index: u32, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        if let Phase::Closing { .. } = conn.phase {
+            return;
+        }
+        if conn.input.is_empty() {
+            conn.partial_since = self.now;
+            self.handle_frames(index, bytes);
+        } else {
+            let mut joined = std::mem::take(&mut conn.input);
+            joined.extend_from_slice(bytes);
+            self.handle_frames(index, &joined);
+        }
+    }
+
+    fn handle_frames(&mut self, index: u32, bytes: &[u8]) {
+        let mut rest = bytes;
+        let Some(serial) = self.conns.get(index as usize).map(|conn| conn.serial) else { return };
+        let id = ConnId { index, serial };
+        loop {
+            // A frame may have ended the connection or sent it to another thread.
+            let limit = self.shared.config.limits.frame_len;
+            let Some(conn) = self.conn(id) else { return };
+            let max = match conn.phase {
+                Phase::Hello { .. } => HELLO_FRAME_LEN_MAX,
+                // Kept until the session is there: what comes early is not lost and not much.
+                Phase::Attaching(_) => break,
+                Phase::Attached(_) => limit,
+                Phase::Closing { .. } => return,
+            };
+            match frame::split(rest, max) {
+                Ok(None) => break,
+                Ok(Some(Frame { body, len })) => {
+                    rest = rest.get(len..).unwrap_or_default();
+                    self.handle_body(index, body, rest);
+                }
+                Err(error) => return self.refuse_frame(index, error),
+            }
+        }
+        self.keep_rest(id, rest, rest.len() < bytes.len());
+    }
+
+    /// Keeps the bytes of a frame that is not whole, within the largest frame. Its time began when its first
+    /// byte came: a frame in drops does not renew it.
+    fn keep_rest(&mut self, id: ConnId, rest: &[u8], is_new: bool) {
+        let max = self.shared.config.limits.frame_len + frame::LENGTH_LEN_MAX;
+        let now = self.now;
+        let Some(conn) = self.conn(id) else { return };
+        if rest.len() > max {
+            return self.refuse_frame(id.index, FrameError::TooLong { len: rest.len(), max });
+        }
+        conn.input = rest.to_vec();
+        if is_new {
+            conn.partial_since = now;
+        }
+    }
+
+    fn refuse_frame(&mut self, index: u32, error: FrameError) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        tracing::info!(peer = ?conn.peer(), device = ?conn.name(), %error, "connection closed for a bad frame");
+        self.shared.metrics.count_closed(error.name());
+        let end = match conn.phase {
+            Phase::Attached(_) => End::GoAway(GoAwayReason::Malformed, 0),
+            _ => End::Reject(RejectCode::Malformed, 0),
+        };
+        self.close(index, end);
+    }
+
+    fn handle_body(&mut self, index: u32, body: &[u8], rest: &[u8]) {
+        let message = match frame::decode::<FromDevice<'_>>(body) {
+            Ok(message) => message,
+            Err(error) => return self.refuse_frame(index, error),
+        };
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let id = ConnId { index, serial: conn.serial };
+        let Phase::Attached(device) = &mut conn.phase else {
+            return match message {
+                FromDevice::Hello(hello) => self.handle_hello(index, &hello, rest),
+                _ => self.close(index, End::Reject(RejectCode::Order, 0)),
+            };
+        };
+        let incoming = device.session.handle_frame(now, &message, &mut conn.out);
+        let has_output = !conn.out.bytes.is_empty();
+        match incoming {
+            Ok(incoming) => self.handle_incoming(id, incoming),
+            Err(violation) => {
+                tracing::info!(peer = ?conn.peer(), device = ?conn.name(), %violation, "connection closed");
+                self.shared.metrics.count_closed(violation.name());
+                return self.close(index, End::GoAway(GoAwayReason::Order, 0));
+            }
+        }
+        if has_output {
+            self.mark(index);
+        }
+        self.read_on(index);
+    }
+
+    fn handle_incoming(&mut self, id: ConnId, incoming: Incoming<'_>) {
+        match incoming {
+            Incoming::Nothing => {}
+            Incoming::Heartbeat => self.batches.heads.push(id),
+            Incoming::Acked(upto) => self.handle_acked(id, upto, None),
+            Incoming::Nacked(upto, code) => self.handle_acked(id, upto, Some(code)),
+            Incoming::Reply { request, status, payload } => self.handle_reply(id, request, status, payload),
+            Incoming::Event { sequence, key, payload } => {
+                self.handle_event(id, sequence, key, Bytes::copy_from_slice(payload));
+            }
+            Incoming::Interface { offset, total, chunk } => self.handle_chunk(id, offset, total, chunk),
+            Incoming::Bye => self.close(id.index, End::Gone("bye")),
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! An I/O thread: one readiness loop over its own connections.
+//!
+//! Each round takes what came (commands, sockets), lets the sessions answer, starts the store work that
+//! gathered as one batch a kind, and only then writes: one `write` a socket, one append a link. Nothing
+//! waits for company; a round is as long as what was ready when it began.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use imlink_link::Sender;
+use imlink_protocol::Instant;
+use imlink_protocol::link::node::ToRoute;
+use imlink_protocol::message::{GoAwayReason, RejectCode, ToDevice};
+use imlink_protocol::serving::Transmit;
+use imlink_protocol::ticket::TicketKey;
+use imlink_store::{DeviceKey, Store};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use parking_lot::RwLock;
+use slab::Slab;
+use tokio::runtime::Handle;
+
+use crate::admission::Contested;
+use crate::batches::Batches;
+use crate::call::Calls;
+use crate::config::Config;
+use crate::conn::{Conn, ConnId, Device, Phase};
+use crate::inbox::{Command, Inbox, LinkId};
+use crate::interface::Interfaces;
+use crate::kick::Kicks;
+use crate::metrics::Metrics;
+use crate::store_work::Done;
+use crate::sweep::Sweep;
+use crate::table::Table;
+
+const WAKER: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX - 1);
+/// Room for what one socket gives at once.
+const READ_LEN: usize = 64 * 1024;
+/// Output buffers kept for reuse, each of at most this many bytes.
+const SPARE_BUFFERS: usize = 256;
+const SPARE_LEN_MAX: usize = 16 * 1024;
+/// How long the peer may take the last frame.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// What all I/O threads of a server have in common.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) incarnation: u64,
+    pub(crate) metrics: Metrics,
+    pub(crate) store: Store,
+    pub(crate) runtime: Handle,
+    pub(crate) inboxes: Vec<Inbox>,
+    pub(crate) ticket_keys: RwLock<Vec<(u32, TicketKey)>>,
+    pub(crate) connections: AtomicUsize,
+    /// Messages and calls that wait for a device or the store, by thread.
+    pub(crate) queued: Vec<AtomicUsize>,
+    pub(crate) started: std::time::Instant,
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Instant {
+        Instant::from_millis(self.started.elapsed().as_millis() as u64)
+    }
+}
+
+/// Why a connection ends, and what its peer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Before a session: `Reject`.
+    Reject(RejectCode, u32),
+    /// In a session: `GoAway`.
+    GoAway(GoAwayReason, u32),
+    /// The peer is gone or leaves: nothing to say.
+    Gone(&'static str),
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reject(code, _) => code.name(),
+            Self::GoAway(reason, _) => reason.name(),
+            Self::Gone(name) => name,
+        }
+    }
+}
+
+pub(crate) struct Reactor {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) inbox: Inbox,
+    pub(crate) index: usize,
+    pub(crate) poll: Poll,
+    listener: Option<TcpListener>,
+    pub(crate) conns: Slab<Conn>,
+    serial: u32,
+    pub(crate) table: Table,
+    pub(crate) now: Instant,
+    pub(crate) dirty: Vec<u32>,
+    spare: Vec<Vec<u8>>,
+    pub(crate) links: Vec<LinkOut>,
+    pub(crate) ready: Vec<Done>,
+    pub(crate) batches: Batches,
+    pub(crate) interfaces: Interfaces,
+    pub(crate) kicks: Kicks,
+    pub(crate) contested: Contested,
+    pub(crate) calls: Calls,
+    pub(crate) sweep: Sweep,
+    pub(crate) half_open: usize,
+    pub(crate) is_stopped: bool,
+}
+
+/// Frames of this thread towards one route.
+pub(crate) struct LinkOut {
+    pub(crate) id: LinkId,
+    sender: Sender,
+    frames: Vec<u8>,
+}
+
+impl Reactor {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        index: usize,
+        inbox: Inbox,
+        poll: Poll,
+        mut listener: TcpListener,
+    ) -> io::Result<Self> {
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let now = shared.now();
+        Ok(Self {
+            inbox,
+            index,
+            poll,
+            listener: Some(listener),
+            conns: Slab::new(),
+            serial: 0,
+            table: Table::new(),
+            now,
+            dirty: Vec::new(),
+            spare: Vec::new(),
+            links: Vec::new(),
+            ready: Vec::new(),
+            batches: Batches::default(),
+            interfaces: Interfaces::default(),
+            kicks: Kicks::default(),
+            contested: Contested::default(),
+            calls: Calls::new(),
+            sweep: Sweep::new(now, &shared.config.limits),
+            half_open: 0,
+            is_stopped: false,
+            shared,
+        })
+    }
+
+    /// The token that wakes the loop.
+    pub(crate) const fn waker_token() -> Token {
+        WAKER
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        let mut commands = Vec::new();
+        let mut scratch = vec![0; READ_LEN];
+        while !self.is_stopped {
+            if let Err(error) = self.poll.poll(&mut events, Some(self.sweep.interval()))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "the readiness loop of an I/O thread broke");
+                return;
+            }
+            self.now = self.shared.now();
+            self.inbox.take(&mut commands);
+            for command in commands.drain(..) {
+                self.handle_command(command);
+            }
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    LISTENER => self.accept(),
+                    Token(index) => {
+                        self.handle_ready(index as u32, event.is_readable(), event.is_writable(), &mut scratch)
+                    }
+                }
+            }
+            self.sweep();
+            self.settle();
+        }
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::FromRoute { link, body } => self.handle_route_frame(link, &body),
+            Command::LinkUp { link, sender } => self.links.push(LinkOut { id: link, sender, frames: Vec::new() }),
+            Command::LinkDown { link, is_clean } => {
+                self.links.retain(|other| other.id != link);
+                if !is_clean {
+                    self.sweep.check_all_heads(self.now);
+                }
+            }
+            Command::Adopt(moving) => self.adopt(*moving),
+            Command::Done(done) => self.ready.push(done),
+            Command::StoreBack => self.reassert_all(),
+            Command::Admit(is_admitting) => self.sweep.set_admitting(is_admitting),
+            Command::Drain(reason) => {
+                if reason == GoAwayReason::Draining
+                    && let Some(mut listener) = self.listener.take()
+                {
+                    let _ = self.poll.registry().deregister(&mut listener);
+                }
+                self.sweep.start_drain(self.now, reason);
+            }
+            Command::Stop => self.is_stopped = true,
+        }
+    }
+
+    fn accept(&mut self) {
+        loop {
+            let Some(listener) = &self.listener else { return };
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    self.shared.metrics.accepted.inc();
+                    self.admit_stream(stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Out of file descriptors or the like: those who are attached go on.
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes a socket into the slab and watches it.
+    pub(crate) fn insert(&mut self, mut stream: TcpStream, phase: Phase) -> Option<ConnId> {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let entry = self.conns.vacant_entry();
+        let index = entry.key();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
+            tracing::warn!(%error, "a connection cannot be watched");
+            return None;
+        }
+        entry.insert(Conn::new(stream, serial, phase, self.now));
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.shared.metrics.connections.inc();
+        Some(ConnId { index: index as u32, serial })
+    }
+
+    /// Takes a connection out of the slab, socket and all.
+    pub(crate) fn take_out(&mut self, index: u32) -> Option<Conn> {
+        let mut conn = self.conns.try_remove(index as usize)?;
+        let _ = self.poll.registry().deregister(&mut conn.stream);
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.metrics.connections.dec();
+        Some(conn)
+    }
+
+    fn handle_ready(&mut self, index: u32, is_readable: bool, is_writable: bool, scratch: &mut [u8]) {
+        if is_writable && self.conns.get(index as usize).is_some_and(|conn| !conn.out.bytes.is_empty()) {
+            self.mark(index);
+        }
+        if !is_readable {
+            return;
+        }
+        loop {
+            let Some(conn) = self.conns.get_mut(index as usize) else { return };
+            match conn.stream.read(scratch) {
+                Ok(0) => return self.close(index, End::Gone("closed")),
+                Ok(len) => {
+                    self.shared.metrics.bytes_in.inc_by(len as u64);
+                    self.handle_bytes(index, scratch.get(..len).unwrap_or_default());
+                    // A short read emptied the socket: the next byte is a new event.
+                    if len < scratch.len() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.close(index, End::Gone("broken")),
+            }
+        }
+    }
+
+    /// Writes what gathered and starts what gathered, until nothing more comes of it.
+    fn settle(&mut self) {
+        loop {
+            self.start_batches();
+            if self.ready.is_empty() {
+                break;
+            }
+            for done in std::mem::take(&mut self.ready) {
+                self.handle_done(done);
+            }
+        }
+        for index in std::mem::take(&mut self.dirty) {
+            self.flush(index);
+        }
+        for link in &mut self.links {
+            if !link.frames.is_empty() {
+                // A link that takes no more is about to end, and then every hint is checked anew.
+                let _ = link.sender.send_encoded(&link.frames);
+                link.frames.clear();
+            }
+        }
+    }
+
+    fn handle_done(&mut self, done: Done) {
+        match done {
+            Done::Attached { conn, device, result } => self.handle_attached(conn, device, result),
+            Done::Read { conn, result } => self.handle_read(conn, result),
+            Done::Acknowledged { acks, reports, result } => self.handle_acknowledged(acks, reports, result),
+            Done::Events { batches, result } => self.handle_events_stored(batches, result),
+            Done::Heads { conns, result } => self.handle_heads(&conns, result),
+            Done::Reasserted { conns, result } => self.handle_reasserted(&conns, result),
+            Done::Detached { device, epoch, result } => self.handle_detached(device, epoch, result),
+            Done::Interface { tenant, fingerprint, result } => self.handle_interface(tenant, fingerprint, result),
+            Done::InterfacePut { tenant, fingerprint, interface, result } => {
+                self.handle_interface_put(tenant, fingerprint, interface, result);
+            }
+        }
+    }
+
+    /// Marks a connection as having something to write.
+    pub(crate) fn mark(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index as usize)
+            && !conn.is_dirty
+        {
+            conn.is_dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    fn flush(&mut self, index: u32) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        conn.is_dirty = false;
+        let mut written = 0;
+        let mut is_broken = false;
+        while let Some(rest) = conn.out.bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match conn.stream.write(rest) {
+                Ok(len) => written += len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    is_broken = true;
+                    break;
+                }
+            }
+        }
+        let metrics = &self.shared.metrics;
+        metrics.bytes_out.inc_by(written as u64);
+        metrics.messages.inc_by(std::mem::take(&mut conn.out.messages).into());
+        conn.out.bytes.drain(..written);
+        let waiting = conn.out.bytes.len();
+        if waiting == 0 {
+            let emptied = std::mem::take(&mut conn.out.bytes);
+            if self.spare.len() < SPARE_BUFFERS && emptied.capacity() <= SPARE_LEN_MAX {
+                self.spare.push(emptied);
+            }
+            if let Phase::Closing { .. } = conn.phase {
+                let _ = conn.stream.shutdown(std::net::Shutdown::Write);
+            }
+        }
+        if is_broken {
+            self.close(index, End::Gone("broken"));
+        } else if waiting > self.shared.config.limits.out_len_max {
+            self.close(index, End::GoAway(GoAwayReason::Slow, 0));
+        }
+    }
+
+    /// Gives a connection that is about to write a used buffer, so that idle ones need none.
+    pub(crate) fn lend_buffer(&mut self, index: u32) {
+        if let Some(conn) = self.conns.get_mut(index as usize)
+            && conn.out.bytes.capacity() == 0
+            && let Some(buffer) = self.spare.pop()
+        {
+            conn.out.bytes = buffer;
+        }
+    }
+
+    /// Ends a connection: tells the peer why, gives back what it held, fails what waited for it.
+    pub(crate) fn close(&mut self, index: u32, end: End) {
+        let closing = Phase::Closing { until: self.now.after(CLOSING) };
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let id = ConnId { index, serial: conn.serial };
+        let peer = conn.peer();
+        let phase = std::mem::replace(&mut conn.phase, closing);
+        match phase {
+            Phase::Closing { .. } => {
+                // Told already; only a broken or finished socket ends it before its time.
+                if let End::Gone(_) = end {
+                    self.take_out(index);
+                }
+                return;
+            }
+            Phase::Hello { .. } => self.half_open = self.half_open.saturating_sub(1),
+            Phase::Attaching(attaching) => self.release_attaching(id, *attaching),
+            Phase::Attached(device) => self.release_device(id, *device),
+        }
+        self.shared.metrics.count_closed(end.name());
+        tracing::debug!(?peer, reason = end.name(), "connection closed");
+        self.lend_buffer(index);
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        match end {
+            End::Reject(code, retry_after_s) => conn.out.transmit(&ToDevice::Reject { code, retry_after_s }),
+            End::GoAway(reason, reconnect_after_s) => {
+                conn.out.transmit(&ToDevice::GoAway { reason, reconnect_after_s })
+            }
+            End::Gone(_) => {
+                self.take_out(index);
+                return;
+            }
+        }
+        self.mark(index);
+    }
+
+    fn release_device(&mut self, id: ConnId, mut device: Device) {
+        self.shared.metrics.attached.dec();
+        self.table.remove(device.about.name.as_str(), id.index);
+        self.fail_calls(&mut device.calls);
+        if !device.is_replaced {
+            self.detach(device.about.name, device.session.epoch());
+        }
+    }
+
+    /// The connection `id` names, if it is still that one.
+    pub(crate) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.index as usize).filter(|conn| conn.serial == id.serial)
+    }
+
+    /// The connection of a device.
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        self.table.find(name, |index| name_of(&self.conns, index))
+    }
+
+    /// Puts a frame on the way to a route; whether that link is there.
+    pub(crate) fn tell(&mut self, link: LinkId, message: &ToRoute<'_>) -> bool {
+        let Some(out) = self.links.iter_mut().find(|out| out.id == link) else { return false };
+        if imlink_link::encode_onto(message, &mut out.frames).is_err() {
+            tracing::error!("a frame for a route is longer than the largest");
+        }
+        true
+    }
+
+    /// Starts store work; see [`store_work::start`](crate::store_work::start).
+    pub(crate) fn start(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        crate::store_work::start(work, &self.shared.runtime, &self.inbox, &mut self.ready);
+    }
+}
+
+/// The device's name of a connection in the slab.
+pub(crate) fn name_of(conns: &Slab<Conn>, index: u32) -> Option<&DeviceKey> {
+    conns.get(index as usize).and_then(Conn::name)
+}

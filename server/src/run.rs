@@ -1,0 +1,194 @@
+//! Starting, running and stopping an IM-server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use imlink_link::Link;
+use imlink_protocol::link::node::Load;
+use imlink_protocol::message::GoAwayReason;
+use imlink_store::Store;
+use mio::{Poll, Waker};
+use parking_lot::RwLock;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError};
+use crate::inbox::{Command, Inbox};
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::reactor::{Reactor, Shared};
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// A running IM-server.
+pub struct Server {
+    shared: Arc<Shared>,
+    links: Arc<Links>,
+    threads: Vec<JoinHandle<()>>,
+    address: SocketAddr,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A setting cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The device listener cannot be opened.
+    #[error("cannot listen for devices on {address}: {source}; is another server running there?")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An I/O thread cannot be started.
+    #[error("cannot start an I/O thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+impl Server {
+    /// Opens the listener and starts the I/O threads. Must be called within a tokio runtime.
+    pub fn start(mut config: Config, store: Store, metrics: Metrics) -> Result<Self, RunError> {
+        config.check()?;
+        let listen = config.listen;
+        let listen_error = |source| RunError::Listen { address: listen, source };
+        let threads = config.io_threads();
+        let mut listeners = vec![listener(listen).map_err(listen_error)?];
+        let address = listeners.first().map_or(Ok(listen), std::net::TcpListener::local_addr).map_err(listen_error)?;
+        for _ in 1..threads {
+            listeners.push(listener(address).map_err(listen_error)?);
+        }
+        if config.advertise.is_empty() {
+            config.advertise = address.to_string();
+        }
+        let mut polls = Vec::with_capacity(threads);
+        let mut inboxes = Vec::with_capacity(threads);
+        for _ in 0..threads {
+            let poll = Poll::new().map_err(RunError::Thread)?;
+            let waker = Waker::new(poll.registry(), Reactor::waker_token()).map_err(RunError::Thread)?;
+            inboxes.push(Inbox::new(waker));
+            polls.push(poll);
+        }
+        let shared = Arc::new(Shared {
+            config,
+            incarnation: getrandom::u64().map_err(RunError::Random)? | 1,
+            metrics,
+            store,
+            runtime: Handle::current(),
+            inboxes: inboxes.clone(),
+            ticket_keys: RwLock::new(Vec::new()),
+            connections: AtomicUsize::new(0),
+            queued: std::iter::repeat_with(AtomicUsize::default).take(threads).collect(),
+            started: Instant::now(),
+        });
+        let mut handles = Vec::with_capacity(threads);
+        for (index, ((poll, inbox), listener)) in polls.into_iter().zip(inboxes).zip(listeners).enumerate() {
+            let listener = mio::net::TcpListener::from_std(listener);
+            let reactor = Reactor::new(shared.clone(), index, inbox, poll, listener).map_err(RunError::Thread)?;
+            let thread = std::thread::Builder::new().name(format!("imlink-io-{index}"));
+            handles.push(thread.spawn(move || reactor.run()).map_err(RunError::Thread)?);
+        }
+        tracing::info!(server = shared.config.name, %address, io_threads = threads, "IM-server listens for devices");
+        Ok(Self { links: Links::new(shared.clone()), shared, threads: handles, address })
+    }
+
+    /// Where devices connect.
+    pub fn device_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Drawn at this start.
+    pub fn incarnation(&self) -> u64 {
+        self.shared.incarnation
+    }
+
+    /// Whether a route is linked, so that devices get messages.
+    pub fn is_ready(&self) -> bool {
+        self.links.up() > 0 && !self.links.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// How busy it is.
+    pub fn load(&self) -> Load {
+        self.links.load()
+    }
+
+    /// A route within this process, by the other side of an [`imlink_link::pair`].
+    pub fn add_link(&self, link: Link) {
+        let links = self.links.clone();
+        tokio::spawn(async move { links.serve_logged(link).await });
+    }
+
+    /// Serves until `shutdown`, then drains: devices are sent away over the drain time, what they still do is
+    /// finished. Cancelling `now` ends the drain at once.
+    pub async fn run(self, shutdown: CancellationToken, now: CancellationToken) {
+        let stop_links = CancellationToken::new();
+        let supervisor = tokio::spawn(self.links.clone().supervise(stop_links.clone()));
+        let mut outages = self.shared.store.outages();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                changed = outages.changed() => {
+                    if changed.is_err() {
+                        // This store cannot be lost without the process.
+                        shutdown.cancelled().await;
+                        break;
+                    }
+                    tracing::info!("the store is back: sessions are asserted again");
+                    self.tell_all(|| Command::StoreBack);
+                }
+            }
+        }
+        self.drain(&now).await;
+        stop_links.cancel();
+        self.tell_all(|| Command::Stop);
+        let threads = self.threads;
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().filter_map(|thread| thread.join().err()).count());
+        match joined.await {
+            Ok(0) => tracing::info!("IM-server stopped"),
+            broken => tracing::error!(?broken, "an I/O thread ended by a fault"),
+        }
+        // The supervisor ends by itself; nothing of it is needed any more.
+        let _ = supervisor.await;
+    }
+
+    async fn drain(&self, now: &CancellationToken) {
+        self.links.is_draining.store(true, Ordering::Relaxed);
+        let drain = self.shared.config.limits.drain;
+        tracing::info!(connections = self.shared.connections.load(Ordering::Relaxed), ?drain, "draining");
+        self.tell_all(|| Command::Drain(GoAwayReason::Draining));
+        let deadline = Instant::now() + drain;
+        while self.shared.connections.load(Ordering::Relaxed) > 0 && Instant::now() < deadline && !now.is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // Acknowledgements and detaches of the last round are on their way to the store.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for inbox in &self.shared.inboxes {
+            inbox.put(command());
+        }
+    }
+}
+
+/// A listener that shares its port with those of the other I/O threads: the kernel spreads connections.
+fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
