@@ -1,1 +1,83 @@
-//! What firmware links: the device's end of imlink, without heap
+//! What firmware links: the device's end of imlink, without heap.
+//!
+//! ```text
+//!                        ┌────────────────── State ──────────────────┐
+//!   TcpConnect ─ Runner ─┤ session · inbox · calls · replies · events ├─ Messages   the next message
+//!      Clock             └───────────────────────────────────────────┘─ Calls      the next call
+//!      Rng                                                            └─ Client     publish, link, leave
+//! ```
+//!
+//! All memory is in one [`State`] that the user places. [`Runner::run`] owns the connection, runs
+//! forever and comes back after every failure; the handles are cheap and work without a connection too.
+//!
+//! A message is acknowledged when its handler is done with it, not when it is taken: [`Message::ack`],
+//! [`Message::reject`], or the return of the handler given to [`Messages::for_each`]. A [`Message`] that is
+//! dropped comes again. A call runs at most once; a [`Call`] that is dropped is answered as
+//! `device-error`. An event is kept until it is stored.
+//!
+//! ```
+//! use imlink_device_client::{Config, Interface, NoopRawMutex, State, interface, tokio::{TokioClock, TokioRng, TokioStack}};
+//!
+//! interface! {
+//!     /// What this lamp speaks.
+//!     pub LAMP {
+//!         Message SET = "led/set": bool;
+//!         Call ECHO = "echo";
+//!         Event TEMPERATURE = "temperature": f32;
+//!     }
+//! }
+//!
+//! # async fn lamp() {
+//! let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
+//! let routes = ["127.0.0.1:7700".parse().unwrap()];
+//! let config = Config { interface: LAMP, ..Config::new("lamp-1", &routes) };
+//! let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
+//! device.client.publish_typed(TEMPERATURE, &21.5f32).unwrap();
+//! let lamp = device.messages.for_each(async |message| match message.decode::<bool>() {
+//!     Some(_on) => Ok(()),
+//!     None => Err(imlink_device_client::Code::BAD_PAYLOAD),
+//! });
+//! tokio::join!(device.runner.run(), lamp);
+//! # }
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+#![allow(async_fn_in_trait, reason = "used by generics only, never as trait objects")]
+
+#[cfg(any(test, feature = "tokio"))]
+extern crate std;
+
+#[macro_use]
+mod fmt;
+mod calls;
+mod client;
+mod config;
+mod connection;
+mod core_state;
+mod error;
+mod interface;
+mod messages;
+mod platform;
+mod queue;
+mod runner;
+mod state;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+
+pub use calls::{Call, Calls, ReplyError};
+pub use client::{Client, EventCounts, Link, PublishError};
+pub use config::{Config, Overflow, Resume};
+pub use core_state::Core;
+pub use embassy_sync::blocking_mutex::raw::{CriticalSectionRawMutex, NoopRawMutex, RawMutex};
+pub use error::{ConfigError, Error, Fault};
+pub use imlink_protocol::device::StateName;
+pub use imlink_protocol::interface::Kind;
+pub use imlink_protocol::message::Code;
+pub use imlink_protocol::{Fingerprint, Instant, Key, MessageId};
+pub use interface::{Entry, Interface, chunk, fingerprint, is_unambiguous, len};
+pub use messages::{CursorStore, Message, Messages, NotKept};
+pub use platform::{Clock, Rng, RngError};
+#[doc(hidden)]
+pub use postcard_schema as interface_schema;
+pub use runner::{Device, Runner, new};
+pub use state::{Shared, State, Storage};

@@ -1,6 +1,6 @@
 //! Which messages are new, what is acknowledged, in which generation.
 
-use heapless::{Deque, Vec};
+use heapless::Vec;
 
 use super::error::SessionError;
 use crate::id::{Cursor, MessageId};
@@ -33,12 +33,13 @@ pub(super) struct Mailbox {
     seen: Cursor,
     acked: Cursor,
     is_ack_due: bool,
-    switches: Deque<Switch, SWITCHES_MAX>,
+    switch: Option<Switch>,
     nacks: Vec<Nack, NACKS_MAX>,
     is_running: bool,
 }
 
-/// A change of generation that waits until the messages before it are handled.
+/// A change of generation that waits until the messages before it are handled. There is one at most: the
+/// server makes one only when nothing is in flight.
 #[derive(Clone, Copy, Debug)]
 struct Switch {
     generation: u64,
@@ -75,7 +76,7 @@ impl Mailbox {
             seen: cursor,
             acked: cursor,
             is_ack_due: false,
-            switches: Deque::new(),
+            switch: None,
             nacks: Vec::new(),
             is_running: false,
         }
@@ -92,7 +93,7 @@ impl Mailbox {
         (self.receiving, self.sending) = (generation, generation);
         (self.seen, self.acked) = (stated, stated);
         self.is_ack_due = false;
-        self.switches.clear();
+        self.switch = None;
         Ok(())
     }
 
@@ -128,7 +129,9 @@ impl Mailbox {
             return Err(SessionError::Generation { given: generation, known });
         }
         let after = if self.received.generation >= generation { self.previous } else { self.received };
-        self.switches.push_back(Switch { generation, after }).map_err(|_| SessionError::Generations)?;
+        if self.switch.replace(Switch { generation, after }).is_some() {
+            return Err(SessionError::Generations);
+        }
         self.receiving = generation;
         Ok(())
     }
@@ -181,10 +184,10 @@ impl Mailbox {
             self.acked = self.acked.max(nack.id);
             return Some(FromDevice::Nack { sequence: nack.id.sequence, code: nack.code });
         }
-        if let Some(switch) = self.switches.front().copied()
+        if let Some(switch) = self.switch
             && self.cursor >= switch.after
         {
-            return Some(self.switch(switch));
+            return Some(self.poll_switch(switch));
         }
         let target = self.ackable();
         if target.generation == self.sending && (target > self.acked || self.is_ack_due) {
@@ -195,12 +198,12 @@ impl Mailbox {
         None
     }
 
-    fn switch(&mut self, switch: Switch) -> FromDevice<'static> {
+    fn poll_switch(&mut self, switch: Switch) -> FromDevice<'static> {
         if switch.after.generation == self.sending && switch.after > self.acked && switch.after <= self.seen {
             self.acked = switch.after;
             return FromDevice::Ack { sequence: switch.after.sequence };
         }
-        self.switches.pop_front();
+        self.switch = None;
         self.sending = switch.generation;
         self.is_ack_due = false;
         FromDevice::Generation { generation: switch.generation }
@@ -236,8 +239,6 @@ const fn before(id: MessageId) -> Cursor {
     MessageId::new(id.generation, id.sequence.saturating_sub(1))
 }
 
-/// Changes of generation on their way at once. The server makes one only when nothing is in flight.
-const SWITCHES_MAX: usize = 2;
 /// Refusals not confirmed; more wait for the next `Pong`.
 const NACKS_MAX: usize = 4;
 

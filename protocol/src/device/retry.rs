@@ -100,7 +100,7 @@ impl Retry {
         delay: Duration,
         random: u32,
     ) {
-        if attached.is_some_and(|attached| attached >= STEADY_AFTER) {
+        if end == End::Left || attached.is_some_and(|attached| attached >= STEADY_AFTER) {
             self.failures = 0;
         }
         let may_hop = delay.is_zero() && self.hops < HOPS_MAX;

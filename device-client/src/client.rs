@@ -1,0 +1,203 @@
+//! The handle for everything but messages and calls.
+
+use core::fmt;
+use core::future::poll_fn;
+use core::task::Poll;
+
+use imlink_protocol::Key;
+use imlink_protocol::device::StateName;
+use imlink_protocol::interface::Kind;
+use serde::Serialize;
+
+use crate::calls::Calls;
+use crate::config::Overflow;
+use crate::core_state::{Core, EventRecord};
+use crate::error::Error;
+use crate::interface;
+use crate::state::Storage;
+
+/// Publishes events and shows the link. Cheap to copy.
+pub struct Client<'a, S> {
+    shared: &'a S,
+}
+
+impl<S> Clone for Client<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Client<'_, S> {}
+
+/// How the link to the server stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Link {
+    /// State of the session.
+    pub state: StateName,
+    /// Number of the current or last session, 0 before the first.
+    pub epoch: u64,
+    /// Sessions opened since power-on.
+    pub sessions: u32,
+    /// Why the last connection ended or could not be made.
+    pub last_error: Option<Error>,
+}
+
+impl Link {
+    /// Whether messages, calls and events flow.
+    pub fn is_attached(&self) -> bool {
+        self.state == StateName::Attached
+    }
+}
+
+/// What became of events since power-on. Past 2^32 the counts begin anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct EventCounts {
+    /// Taken into the queue.
+    pub published: u32,
+    /// Stored by the server.
+    pub stored: u32,
+    /// Refused or dropped because the queue was full.
+    pub dropped: u32,
+}
+
+/// Why an event was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum PublishError {
+    /// The queue is full; counted as dropped.
+    Full,
+    /// Larger than can ever be sent.
+    TooLarge {
+        /// Largest payload, in bytes.
+        max: usize,
+    },
+    /// The interface does not list an event with this key.
+    UnknownKey,
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the event queue is full"),
+            Self::TooLarge { max } => write!(f, "the event is too large, at most {max} bytes can be sent"),
+            Self::UnknownKey => f.write_str("the interface does not list this event"),
+        }
+    }
+}
+
+impl core::error::Error for PublishError {}
+
+/// Bytes that an event's frame adds to its payload at most: length 3, kind 1, sequence 8, key 4, length 3, check 4.
+const EVENT_OVERHEAD: usize = 23;
+/// Bytes of an event's record beside the payload: key 4, length 3.
+const RECORD_OVERHEAD: usize = 7;
+
+impl<'a, S: Storage> Client<'a, S> {
+    pub(crate) fn new(shared: &'a S) -> Self {
+        Self { shared }
+    }
+
+    /// A handle to take calls; several may be used side by side.
+    pub fn calls(&self) -> Calls<'a, S> {
+        Calls::new(self.shared)
+    }
+
+    /// Puts an event into the queue, where it stays until it is stored, connected or not.
+    pub fn publish(&self, key: Key, payload: &[u8]) -> Result<(), PublishError> {
+        self.shared.with(|_, core| publish(core, key, payload))
+    }
+
+    /// The same for a value: its postcard encoding is the payload.
+    pub fn publish_typed<T: Serialize + ?Sized>(&self, key: Key, value: &T) -> Result<(), PublishError> {
+        let mut bytes = [0; TYPED_MAX];
+        let too_large = PublishError::TooLarge { max: TYPED_MAX };
+        self.publish(key, postcard::to_slice(value, &mut bytes).map_err(|_| too_large)?)
+    }
+
+    /// What became of the events.
+    pub fn event_counts(&self) -> EventCounts {
+        self.shared.with(|_, core| EventCounts {
+            published: core.desk.published,
+            stored: core.desk.stored,
+            dropped: core.desk.dropped,
+        })
+    }
+
+    /// How the link stands.
+    pub fn link(&self) -> Link {
+        self.shared.with(|_, core| link(core))
+    }
+
+    /// Waits until the link or the events stored satisfy `is_reached`. For one task at a time: more work
+    /// too, but wake one another in vain.
+    pub async fn wait_for(&self, mut is_reached: impl FnMut(&Link, &EventCounts) -> bool) {
+        poll_fn(|cx| {
+            let counts = self.event_counts();
+            self.shared.with(|_, core| {
+                if is_reached(&link(core), &counts) {
+                    return Poll::Ready(());
+                }
+                core.desk.link.register(cx.waker());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// Leaves in good order and connects again after a moment.
+    pub fn reconnect(&self) {
+        self.shared.with(|now, core| {
+            core.session.leave(now);
+            core.notify_runner();
+        });
+    }
+
+    /// Leaves in good order; [`Runner::run`](crate::Runner::run) returns.
+    pub fn stop(&self) {
+        self.shared.with(|now, core| {
+            core.desk.is_stopping = true;
+            core.session.leave(now);
+            core.notify_runner();
+        });
+    }
+}
+
+/// Largest value of [`Client::publish_typed`], in bytes; it is encoded on the stack.
+const TYPED_MAX: usize = 256;
+
+fn link(core: &Core<'_>) -> Link {
+    Link {
+        state: core.session.state(),
+        epoch: core.session.epoch(),
+        sessions: core.desk.sessions,
+        last_error: core.desk.last_error,
+    }
+}
+
+fn publish(core: &mut Core<'_>, key: Key, payload: &[u8]) -> Result<(), PublishError> {
+    if !interface::lists(core.desk.interface, Kind::Event, key) {
+        return Err(PublishError::UnknownKey);
+    }
+    let sendable = core.desk.frame_out.saturating_sub(EVENT_OVERHEAD);
+    let max = sendable.min(core.events.record_max().saturating_sub(RECORD_OVERHEAD));
+    if payload.len() > max {
+        return Err(PublishError::TooLarge { max });
+    }
+    let record = EventRecord { key, payload };
+    while core.events.push(&record).is_err() {
+        core.desk.dropped = core.desk.dropped.wrapping_add(1);
+        match core.session.droppable_event() {
+            Some(oldest) if core.desk.overflow == Overflow::DropOldest => {
+                core.events.remove(oldest);
+                core.session.handle_event_dropped();
+            }
+            _ => return Err(PublishError::Full),
+        }
+    }
+    core.desk.published = core.desk.published.wrapping_add(1);
+    core.session.add_event();
+    core.notify_runner();
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What a device is told at its start.
+
+use core::net::SocketAddr;
+
+use imlink_protocol::MessageId;
+use imlink_protocol::id::{TENANT_DEFAULT, check_device_id, check_tenant};
+
+use crate::error::ConfigError;
+use crate::interface::{self, Interface};
+
+/// Who the device is and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Config<'a> {
+    /// Tenant; `-` by default.
+    pub tenant: &'a str,
+    /// Device id: 1–64 bytes of `[A-Za-z0-9._:-]`.
+    pub device: &'a str,
+    /// Routes or gateways, tried in turn. At least one.
+    pub routes: &'a [SocketAddr],
+    /// What the firmware speaks; empty by default: keys are not checked and backends see keys, not paths.
+    pub interface: Interface,
+    /// Unacknowledged messages that the device holds, 1 … 255; 8 by default. When they do not fit the inbox
+    /// the device stops reading until its handler is done, and tells that it lives.
+    pub window: u8,
+    /// What happens when the event queue is full; the newest is refused by default.
+    pub overflow: Overflow,
+    /// Where the last power-on ended; nothing by default.
+    pub resume: Resume,
+}
+
+/// What happens to an event that finds the queue full. Counted either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Overflow {
+    /// It is refused.
+    #[default]
+    RefuseNewest,
+    /// The oldest events that were never sent make room.
+    DropOldest,
+}
+
+/// What a [`CursorStore`](crate::CursorStore) kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Resume {
+    /// The last message that was done.
+    pub done: MessageId,
+    /// The last message that was started. When it is not done it comes again, marked as redelivered.
+    pub started: MessageId,
+}
+
+impl<'a> Config<'a> {
+    /// The defaults, for the device `device` that logs in at one of `routes`.
+    pub const fn new(device: &'a str, routes: &'a [SocketAddr]) -> Self {
+        Self {
+            tenant: TENANT_DEFAULT,
+            device,
+            routes,
+            interface: &[],
+            window: 8,
+            overflow: Overflow::RefuseNewest,
+            resume: Resume { done: MessageId::new(0, 0), started: MessageId::new(0, 0) },
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        check_tenant(self.tenant).map_err(ConfigError::Tenant)?;
+        check_device_id(self.device).map_err(ConfigError::Device)?;
+        if self.routes.is_empty() {
+            return Err(ConfigError::NoRoute);
+        }
+        if self.window == 0 {
+            return Err(ConfigError::Window);
+        }
+        interface::check(self.interface)
+    }
+}

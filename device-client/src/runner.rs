@@ -1,0 +1,228 @@
+//! The task that owns the connection.
+
+use core::net::SocketAddr;
+use core::num::NonZeroU64;
+
+use embassy_futures::select::{Either, Either3, select, select3};
+use embassy_sync::blocking_mutex::raw::RawMutex;
+use embedded_io_async::Error as _;
+use embedded_nal_async::TcpConnect;
+use imlink_protocol::Instant;
+use imlink_protocol::device::{End, Profile, Session, Start, Target};
+use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
+
+use crate::client::Client;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::interface;
+use crate::messages::Messages;
+use crate::platform::{Clock, Rng};
+use crate::state::{Shared, State, Storage};
+
+/// A device in its parts.
+pub struct Device<'a, S, N, R> {
+    /// Owns the connection; [`Runner::run`] has to run all the time.
+    pub runner: Runner<'a, S, N, R>,
+    /// Publishes events, takes calls, shows the link.
+    pub client: Client<'a, S>,
+    /// Takes messages; there is only one, since messages are handled in order.
+    pub messages: Messages<'a, S>,
+}
+
+/// Owns the connection, makes it and makes it again.
+pub struct Runner<'a, S, N, R> {
+    shared: &'a S,
+    network: N,
+    rng: R,
+    routes: &'a [SocketAddr],
+    profile: Profile<'a>,
+    interface: interface::Interface,
+    interface_len: u32,
+    frame_in: &'a mut [u8],
+    frame_out: &'a mut [u8],
+}
+
+/// Bytes of the longest length in front of a frame.
+const LENGTH_LEN: usize = imlink_protocol::frame::LENGTH_LEN_MAX;
+/// Longest wait for a connection.
+const CONNECT_MAX: core::time::Duration = core::time::Duration::from_secs(10);
+
+/// A device in `state`. Draws its incarnations from `rng`; every power-on is a new one.
+#[allow(clippy::type_complexity, reason = "the sizes of a state are its parameters")]
+pub fn new<
+    'a,
+    M,
+    C,
+    N,
+    R,
+    const FRAME: usize,
+    const OUT: usize,
+    const INBOX: usize,
+    const CALLS: usize,
+    const EVENTS: usize,
+>(
+    state: &'a mut State<M, C, FRAME, OUT, INBOX, CALLS, EVENTS>,
+    config: Config<'a>,
+    network: N,
+    mut rng: R,
+) -> Result<Device<'a, Shared<M, C, INBOX, CALLS, EVENTS>, N, R>, Error>
+where
+    M: RawMutex,
+    C: Clock,
+    N: TcpConnect,
+    R: Rng,
+{
+    config.check()?;
+    let incarnation = draw(&mut rng)?;
+    let event_queue = if EVENTS == 0 { 0 } else { draw(&mut rng)?.get() };
+    let State { shared, frame_in, frame_out } = state;
+    shared.with(|_, core| {
+        *core.session = Session::new(&Start { incarnation, event_queue, cursor: config.resume.done });
+        core.inbox.clear();
+        core.calls.clear();
+        core.replies.clear();
+        core.events.clear();
+        *core.desk = crate::core_state::Desk::new();
+        core.desk.interface = config.interface;
+        core.desk.overflow = config.overflow;
+        core.desk.frame_out = OUT;
+        core.desk.started = config.resume.started;
+    });
+    let shared = &*shared;
+    let receive_limit = u32::try_from(FRAME - LENGTH_LEN).unwrap_or(u32::MAX).max(RECEIVE_LIMIT_MIN as u32);
+    let profile = Profile {
+        tenant: config.tenant,
+        device: config.device,
+        receive_limit,
+        window: config.window,
+        fingerprint: interface::fingerprint(config.interface),
+    };
+    let runner = Runner {
+        shared,
+        network,
+        rng,
+        routes: config.routes,
+        profile,
+        interface: config.interface,
+        interface_len: u32::try_from(interface::len(config.interface)).unwrap_or(u32::MAX),
+        frame_in,
+        frame_out,
+    };
+    Ok(Device { runner, client: Client::new(shared), messages: Messages::new(shared) })
+}
+
+fn draw(rng: &mut impl Rng) -> Result<NonZeroU64, Error> {
+    let mut bytes = [0; 8];
+    rng.fill(&mut bytes).map_err(|_| Error::Rng)?;
+    // Zero comes up once in 2^64 draws, or from a source that does not work.
+    NonZeroU64::new(u64::from_le_bytes(bytes)).ok_or(Error::Rng)
+}
+
+impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
+    /// Runs for ever. Returns after [`Client::stop`], or with an error that no new attempt can mend.
+    pub async fn run(&mut self) -> Result<(), Error> {
+        loop {
+            self.wait().await;
+            if self.shared.with(|_, core| core.desk.is_stopping) {
+                return Ok(());
+            }
+            let ended = self.connect_once().await;
+            let random = self.random()?;
+            let end = self.shared.with(|now, core| {
+                let end = core.handle_disconnected(now, random);
+                let error = match end {
+                    End::Rejected(code) => Some(Error::Rejected(code)),
+                    End::Asked(reason) => Some(Error::Asked(reason)),
+                    End::Redirected | End::Left => None,
+                    End::Lost | End::Fault(_) => ended.err(),
+                };
+                core.desk.last_error = error.or(core.desk.last_error);
+                end
+            });
+            match ended {
+                Err(error @ (Error::Config(_) | Error::Rng | Error::FrameLimit { .. })) => return Err(error),
+                Err(error) => debug!("connection ended: {}", error),
+                Ok(()) => debug!("connection ended in good order"),
+            }
+            let _ = end;
+        }
+    }
+
+    /// Waits until it is time to connect, or to stop.
+    async fn wait(&mut self) {
+        let shared = self.shared;
+        loop {
+            let due = shared.with(|_, core| {
+                let due = core.session.poll_timeout().unwrap_or_default();
+                (!core.desk.is_stopping).then_some(due)
+            });
+            let Some(due) = due.filter(|due| *due > shared.clock().now()) else { return };
+            select(shared.clock().sleep_until(due), changed(shared)).await;
+        }
+    }
+
+    async fn connect_once(&mut self) -> Result<(), Error> {
+        let shared = self.shared;
+        let routes = self.routes;
+        let (target, give_up) = shared.with(|now, core| {
+            core.session.handle_connecting(now);
+            let target = match core.session.target(now) {
+                Target::Home(address) => address.parse().map_err(|_| Error::Address),
+                Target::Route { turn } => {
+                    let turn = (turn as usize).checked_rem(routes.len()).unwrap_or_default();
+                    routes.get(turn).copied().ok_or(Error::Address)
+                }
+            };
+            (target, now.after(CONNECT_MAX))
+        });
+        let connect = self.network.connect(target?);
+        let stream = match select3(connect, shared.clock().sleep_until(give_up), stopped(shared)).await {
+            Either3::First(connected) => connected.map_err(|error| Error::Transport(error.kind()))?,
+            Either3::Second(()) => return Err(Error::ConnectTimeout),
+            Either3::Third(()) => return Ok(()),
+        };
+        shared.with(|now, core| core.session.handle_connected(now));
+        let mut connection = Connection {
+            shared,
+            stream,
+            profile: self.profile,
+            interface: self.interface,
+            interface_len: self.interface_len,
+            frame_in: self.frame_in,
+            frame_out: self.frame_out,
+            filled: 0,
+            partial_since: None,
+        };
+        connection.run().await
+    }
+
+    fn random(&mut self) -> Result<u32, Error> {
+        let mut bytes = [0; 4];
+        self.rng.fill(&mut bytes).map_err(|_| Error::Rng)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+}
+
+/// Waits until a handle changed something.
+pub(crate) async fn changed<S: Storage>(shared: &S) {
+    core::future::poll_fn(|cx| {
+        let is_changed = shared.with(|_, core| core.desk.take_changed(cx.waker()));
+        if is_changed { core::task::Poll::Ready(()) } else { core::task::Poll::Pending }
+    })
+    .await;
+}
+
+async fn stopped<S: Storage>(shared: &S) {
+    while !shared.with(|_, core| core.desk.is_stopping) {
+        changed(shared).await;
+    }
+}
+
+/// Runs `work` unless `until` comes first.
+pub(crate) async fn before<S: Storage, T>(shared: &S, until: Instant, work: impl Future<Output = T>) -> Option<T> {
+    match select(work, shared.clock().sleep_until(until)).await {
+        Either::First(done) => Some(done),
+        Either::Second(()) => None,
+    }
+}

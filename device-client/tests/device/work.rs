@@ -1,0 +1,227 @@
+//! Messages, calls and events of a device that is well treated.
+
+use imlink_device_client::{Code, StateName};
+use imlink_protocol::message::{Flags, FromDevice, GoAwayReason, ToDevice};
+
+use crate::peer::{Server, message, welcome};
+use crate::{ECHO, LAMP, RAW, SET, TICK, beside, lamp, state};
+
+const EVENT: fn(u64, &'static [u8]) -> FromDevice<'static> =
+    |sequence, payload| FromDevice::Event { sequence, key: TICK, payload };
+
+#[tokio::test]
+async fn a_message_is_acknowledged_when_its_handler_is_done_and_not_before() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    beside!(device, async {
+        let mut peer = server.welcome(1, 0).await;
+        peer.send(&message(1, SET, &[1])).await;
+        peer.send(&message(5, RAW, b"five")).await;
+        let first = device.messages.next().await;
+        assert_eq!((first.id().sequence, first.decode::<bool>()), (1, Some(true)));
+        peer.send(&ToDevice::Probe).await;
+        peer.expect(FromDevice::Busy).await;
+        first.ack().await;
+        peer.expect(FromDevice::Ack { sequence: 1 }).await;
+        drop(device.messages.next().await);
+        let again = device.messages.next().await;
+        assert_eq!(again.id().sequence, 5, "a message that was dropped comes again");
+        assert_eq!(again.payload(<[u8]>::to_vec), b"five");
+        again.reject(Code(300)).await;
+        peer.expect(FromDevice::Nack { sequence: 5, code: Code(300) }).await;
+    });
+}
+
+#[tokio::test]
+async fn a_message_of_an_unknown_key_is_refused_unseen_and_in_order() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    beside!(device, async {
+        let mut peer = server.welcome(1, 0).await;
+        peer.send(&message(1, ECHO, b"")).await;
+        peer.send(&message(2, RAW, b"")).await;
+        let next = device.messages.next().await;
+        assert_eq!(next.id().sequence, 2);
+        peer.expect(FromDevice::Nack { sequence: 1, code: Code::UNKNOWN_PATH }).await;
+    });
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_is_not_handled_twice_after_a_reconnect() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    beside!(device, async {
+        let mut peer = server.welcome(1, 0).await;
+        peer.send(&message(1, RAW, b"1")).await;
+        peer.send(&message(2, RAW, b"2")).await;
+        let first = device.messages.next().await;
+        drop(peer);
+        let mut peer = server.welcome(2, 0).await;
+        first.ack().await;
+        let again =
+            |sequence| ToDevice::Message { sequence, key: RAW, expiry_ms: 0, flags: Flags::REDELIVERED, payload: b"" };
+        peer.send(&again(1)).await;
+        peer.expect(FromDevice::Ack { sequence: 1 }).await;
+        peer.send(&again(2)).await;
+        let second = device.messages.next().await;
+        assert_eq!(second.payload(<[u8]>::to_vec), b"2", "the one that came first");
+        second.ack().await;
+        peer.expect(FromDevice::Ack { sequence: 2 }).await;
+        peer.send(&message(3, RAW, b"3")).await;
+        assert_eq!(device.messages.next().await.id().sequence, 3);
+    });
+}
+
+#[tokio::test]
+async fn calls_are_answered_in_any_order_and_each_gets_an_answer() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    let call = |request, key, payload| ToDevice::Call { request, key, deadline_ms: 60_000, payload };
+    let reply = |request, status, payload| FromDevice::Reply { request, status, payload };
+    beside!(device, async {
+        let mut peer = server.welcome(1, 0).await;
+        for request in 1..=3 {
+            peer.send(&call(request, ECHO, &[7])).await;
+        }
+        let calls = device.client.calls();
+        let (first, second, third) = (calls.next().await, calls.next().await, calls.next().await);
+        second.reply(b"two").await.unwrap();
+        peer.expect(reply(2, Code::OK, b"two")).await;
+        assert_eq!(first.payload(<[u8]>::to_vec), Some(vec![7]));
+        first.fail(Code(400)).await.unwrap();
+        peer.expect(reply(1, Code(400), b"")).await;
+        drop(third);
+        peer.expect(reply(3, Code::DEVICE_ERROR, b"")).await;
+        peer.send(&call(4, SET, b"")).await;
+        peer.expect(reply(4, Code::UNKNOWN_PATH, b"")).await;
+        peer.send(&call(5, ECHO, &[0; 200])).await;
+        peer.expect(reply(5, Code::TOO_LARGE, b"")).await;
+        let late = ToDevice::Call { request: 6, key: ECHO, deadline_ms: 0, payload: b"" };
+        peer.send(&late).await;
+        peer.expect(reply(6, Code::DEADLINE, b"")).await;
+    });
+}
+
+#[tokio::test]
+async fn an_event_is_kept_until_it_is_stored_and_sent_again_under_its_number() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    let client = device.client;
+    for word in [b"a", b"b", b"c"] {
+        client.publish(TICK, word).unwrap();
+    }
+    beside!(device, async {
+        let mut peer = server.welcome(1, 0).await;
+        peer.expect(EVENT(1, b"a")).await;
+        peer.expect(EVENT(2, b"b")).await;
+        peer.expect(EVENT(3, b"c")).await;
+        peer.send(&ToDevice::EventAck { sequence: 1 }).await;
+        client.wait_for(|_, events| events.stored == 1).await;
+        drop(peer);
+        let mut peer = server.welcome(2, 2).await;
+        peer.expect(EVENT(3, b"c")).await;
+        peer.send(&ToDevice::EventAck { sequence: 3 }).await;
+        client.wait_for(|_, events| events.stored == 3).await;
+        assert_eq!(client.event_counts().published, 3);
+    });
+}
+
+#[tokio::test]
+async fn a_full_event_queue_refuses_the_newest_or_drops_the_oldest_and_counts() {
+    use imlink_device_client::tokio::{TokioRng, TokioStack};
+    use imlink_device_client::{Config, Overflow};
+    let routes = ["127.0.0.1:1".parse().unwrap()];
+    for (overflow, published) in [(Overflow::RefuseNewest, 2), (Overflow::DropOldest, 4)] {
+        let mut state = state();
+        let config = Config { overflow, ..Config::new("lamp-1", &routes) };
+        let device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
+        let taken = (0..4).filter(|_| device.client.publish(TICK, &[0; 80]).is_ok()).count();
+        assert_eq!(taken, published, "{overflow:?}");
+        assert_eq!(device.client.event_counts().dropped, 2, "{overflow:?}");
+        assert!(device.client.publish(TICK, &[0; 300]).is_err());
+    }
+}
+
+#[tokio::test]
+async fn the_interface_is_told_in_chunks() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    beside!(device, async {
+        let mut peer = server.accept().await;
+        let fingerprint = peer.look(|frame| match frame {
+            FromDevice::Hello(hello) => hello.fingerprint,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(fingerprint.await, imlink_device_client::fingerprint(LAMP));
+        peer.send(&welcome(1, 0)).await;
+        let mut told = Vec::new();
+        while told.len() < imlink_device_client::len(LAMP) {
+            peer.send(&ToDevice::Describe { offset: told.len() as u32 }).await;
+            peer.look(|frame| match *frame {
+                FromDevice::Interface { offset, chunk, .. } => {
+                    assert_eq!(offset as usize, told.len());
+                    told.extend_from_slice(chunk);
+                }
+                ref other => panic!("{other:?}"),
+            })
+            .await;
+        }
+        let mut whole = vec![0; told.len()];
+        imlink_device_client::chunk(LAMP, 0, &mut whole);
+        assert_eq!(told, whole);
+    });
+}
+
+#[tokio::test]
+async fn a_route_sends_the_device_to_its_server_and_it_comes_back_there() {
+    let (route, server, mut state) = (Server::bind().await, Server::bind().await, state());
+    let routes = [route.address()];
+    let mut device = lamp(&mut state, &routes);
+    let ticket_of = |frame: &FromDevice<'_>| match frame {
+        FromDevice::Hello(hello) => hello.ticket.to_vec(),
+        other => panic!("{other:?}"),
+    };
+    beside!(device, async {
+        let mut peer = route.accept().await;
+        assert_eq!(peer.look(ticket_of).await, b"");
+        let address = server.address().to_string();
+        peer.send(&ToDevice::Redirect { address: &address, ticket: b"one" }).await;
+        let mut peer = server.accept().await;
+        assert_eq!(peer.look(ticket_of).await, b"one");
+        peer.send(&welcome(1, 0)).await;
+        peer.send(&ToDevice::Ticket { ticket: b"two" }).await;
+        peer.send(&ToDevice::Probe).await;
+        peer.recv().await;
+        drop(peer);
+        let mut peer = server.accept().await;
+        assert_eq!(peer.look(ticket_of).await, b"two", "straight back, with the newer ticket");
+        peer.send(&welcome(2, 0)).await;
+        peer.send(&ToDevice::GoAway { reason: GoAwayReason::Draining, reconnect_after_s: 0 }).await;
+        peer.expect(FromDevice::Bye).await;
+        let mut peer = route.accept().await;
+        assert_eq!(peer.look(ticket_of).await, b"", "a server that drains is forgotten");
+    });
+}
+
+#[tokio::test]
+async fn a_device_that_is_stopped_says_bye() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    let client = device.client;
+    let (ended, ()) = tokio::join!(device.runner.run(), async {
+        let mut peer = server.welcome(1, 0).await;
+        client.wait_for(|link, _| link.is_attached()).await;
+        client.stop();
+        peer.expect(FromDevice::Bye).await;
+        peer.closed().await;
+    });
+    assert_eq!(ended, Ok(()));
+    assert_eq!(client.link().state, StateName::Detached);
+}
