@@ -5,6 +5,7 @@
 //! node      imlink gateway, route and server as processes
 //! redis     a redis-server of the test's own
 //! proxy     a TCP proxy that delays, holds, swallows, cuts and corrupts
+//! device    one device: the real client, with a handler that does what the test says
 //! wire      a peer that speaks frames by hand, rightly or wrongly
 //! api       the HTTP API as a backend sees it
 //! ledger    what was sent against what devices handled and what imlink says became of it
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod device;
 pub mod ledger;
 pub mod node;
 pub mod port;
