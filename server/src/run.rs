@@ -114,7 +114,13 @@ impl Server {
 
     /// Whether a route is linked, so that devices get messages.
     pub fn is_ready(&self) -> bool {
-        self.links.up() > 0 && !self.links.is_draining.load(Ordering::Relaxed)
+        self.readiness()()
+    }
+
+    /// Answers [`is_ready`](Self::is_ready) also while [`run`](Self::run) has the server.
+    pub fn readiness(&self) -> impl Fn() -> bool + Clone + Send + Sync + use<> {
+        let links = self.links.clone();
+        move || links.up() > 0 && !links.is_draining.load(Ordering::Relaxed)
     }
 
     /// How busy it is.
