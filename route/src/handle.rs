@@ -7,9 +7,9 @@ use std::time::Instant;
 use imlink_link::Link;
 use imlink_protocol::id::MessageId;
 use imlink_protocol::link::backend::{Failure, State};
+use imlink_store::DeviceKey;
 use imlink_store::mailbox::Cancelled;
-use imlink_store::session::{Identity, Proof, Session};
-use imlink_store::{DeviceKey, Provisioned};
+use imlink_store::session::{Identity, Proof, Provisioned, Session};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 

@@ -74,7 +74,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     config.check()?;
     let store = match config.store.as_str() {
         "memory" => Store::memory(imlink_store::Config::default()),
-        url => Store::redis(url, imlink_store::Config::default()).await?,
+        _ => return Err(StartError::Store(imlink_store::Error::Unusable("only memory yet".into()))),
     };
     start(config, store, Registry::default(), shutdown).await?.finished().await;
     Ok(())
