@@ -1,17 +1,18 @@
 //! What an IM-server sends to its device: entries, calls, and what a `Deliver` hint starts.
 
 use crate::ledger::Violation;
+use crate::message::{Id, Item};
 use crate::moves::{How, keeps};
 use crate::rule::Rule;
 use crate::scenario::Scenario;
-use crate::store::{Id, Item, Life};
+use crate::session::Life;
 use crate::world::{Down, Net, Phase, World};
 
 type Moved = Result<(), Violation>;
 
 impl World {
     /// Sends an entry on a seat's connection, after the `Generation` it belongs to.
-    pub fn send_item(&mut self, scenario: &Scenario, s: u8, i: usize, item: Item) {
+    pub(crate) fn send_item(&mut self, scenario: &Scenario, s: u8, i: usize, item: Item) {
         let seat = &mut self.servers[usize::from(s)].seats[i];
         let number = seat.connection;
         let turned = seat.stream != item.id.generation;
@@ -25,7 +26,7 @@ impl World {
     }
 
     /// A `Deliver` hint arrives.
-    pub fn hint(&mut self, scenario: &Scenario, s: u8, id: Id, message: u8) {
+    pub(crate) fn hint(&mut self, scenario: &Scenario, s: u8, id: Id, message: u8) {
         let Some(i) = self.attached_seat(s) else {
             for seat in &mut self.servers[usize::from(s)].seats {
                 seat.more = true;
@@ -49,7 +50,7 @@ impl World {
     }
 
     /// Asks the store for what comes after the last one sent.
-    pub fn read(&mut self, scenario: &Scenario, s: u8, how: How) -> Moved {
+    pub(crate) fn read(&mut self, scenario: &Scenario, s: u8, how: How) -> Moved {
         self.pay(how);
         let Some(i) = self.attached_seat(s) else {
             return Ok(());
@@ -80,7 +81,7 @@ impl World {
         Ok(())
     }
 
-    pub fn read_reply(&mut self, scenario: &Scenario, s: u8) {
+    pub(crate) fn read_reply(&mut self, scenario: &Scenario, s: u8) {
         if let Some(i) = self.attached_seat(s)
             && let Some(reply) = self.servers[usize::from(s)].seats[i].reading.take()
         {
@@ -112,14 +113,14 @@ impl World {
     }
 
     /// A call arrives from a route.
-    pub fn call_device(&mut self, scenario: &Scenario, call: u8, to: Life, epoch: u8) {
+    pub(crate) fn call_device(&mut self, scenario: &Scenario, call: u8, to: Life, epoch: u8) {
         if !self.is_alive(to) {
             return;
         }
         let s = to.server;
         let seats = &self.servers[usize::from(s)].seats;
-        let attaching = seats.iter().any(|x| matches!(x.phase, Phase::Attaching(_)))
-            && (keeps(scenario, Rule::TableBeforeAttach) || seats.iter().all(|x| x.phase != Phase::Attaching(None)));
+        let attaching =
+            seats.iter().any(|x| matches!(x.phase, Phase::Attaching(_))) && keeps(scenario, Rule::TableBeforeAttach);
         match self.attached_seat(s) {
             Some(i) if seats[i].epoch >= epoch || !attaching => self.hand_call(s, i, call),
             _ if attaching && keeps(scenario, Rule::CallWaitsWhileAttaching) => {
@@ -132,7 +133,7 @@ impl World {
         }
     }
 
-    pub fn hand_call(&mut self, s: u8, i: usize, call: u8) {
+    pub(crate) fn hand_call(&mut self, s: u8, i: usize, call: u8) {
         let seat = &mut self.servers[usize::from(s)].seats[i];
         seat.calls.push(call);
         if self.device.connection == Some(seat.connection) {

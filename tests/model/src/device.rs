@@ -1,17 +1,18 @@
 //! What the device does.
 
 use crate::ledger::Violation;
+use crate::message::{Id, Item};
 use crate::moves::Move;
 use crate::rule::Rule;
 use crate::scenario::Scenario;
-use crate::store::{Hello, Id, Item};
+use crate::session::Hello;
 use crate::world::{Connection, Down, Up, World};
 
 type Moved = Result<(), Violation>;
 
 impl World {
     /// What the device can do by itself now.
-    pub fn device_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
+    pub(crate) fn device_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
         let d = &self.device;
         match d.connection {
             None if self.connected < scenario.connections => {
@@ -50,7 +51,7 @@ impl World {
         }
     }
 
-    pub fn connect(&mut self, server: u8) {
+    pub(crate) fn connect(&mut self, server: u8) {
         self.connected += 1;
         let d = &mut self.device;
         d.attempt += 1;
@@ -78,7 +79,7 @@ impl World {
     }
 
     /// The device's end of its connection is gone, and what was queued from it.
-    pub fn lose_connection(&mut self) {
+    pub(crate) fn lose_connection(&mut self) {
         if let Some(number) = self.device.connection.take()
             && let Some(c) = self.connection_mut(number)
         {
@@ -88,7 +89,7 @@ impl World {
         self.device.queue.clear();
     }
 
-    pub fn lose_power(&mut self, scenario: &Scenario) {
+    pub(crate) fn lose_power(&mut self, scenario: &Scenario) {
         self.note_power_loss(scenario.persistent);
         self.lose_connection();
         let broken = scenario.broken;
@@ -114,7 +115,7 @@ impl World {
         d.received = d.cursor;
     }
 
-    pub fn welcome(&mut self, number: u8, epoch: u8, generation: u8) {
+    pub(crate) fn welcome(&mut self, number: u8, epoch: u8, generation: u8) {
         if self.device.connection == Some(number) {
             let d = &mut self.device;
             d.welcomed = true;
@@ -125,7 +126,7 @@ impl World {
     }
 
     /// A frame arrives. `Generation` and messages wait in the queue for their turn.
-    pub fn arrive(&mut self, scenario: &Scenario, number: u8, frame: Down) {
+    pub(crate) fn arrive(&mut self, scenario: &Scenario, number: u8, frame: Down) {
         if self.device.connection != Some(number) {
             return;
         }
@@ -146,7 +147,7 @@ impl World {
         d.queue.push(frame);
     }
 
-    pub fn take_frame(&mut self, scenario: &Scenario) -> Moved {
+    pub(crate) fn take_frame(&mut self, scenario: &Scenario) -> Moved {
         match self.device.queue.remove(0) {
             Down::Generation(g) => {
                 self.device.generation = g;
@@ -165,7 +166,7 @@ impl World {
     }
 
     /// The handler returns: the cursor is written and the ack goes out.
-    pub fn finish(&mut self, scenario: &Scenario, refused: bool) {
+    pub(crate) fn finish(&mut self, scenario: &Scenario, refused: bool) {
         let Some(Item { id, message, .. }) = self.device.handler.take() else {
             return;
         };
@@ -196,7 +197,7 @@ impl World {
         self.send_up(if refused { Up::Nack(id.sequence) } else { Up::Ack(id.sequence) });
     }
 
-    pub fn run_call(&mut self, scenario: &Scenario) -> Moved {
+    pub(crate) fn run_call(&mut self, scenario: &Scenario) -> Moved {
         let call = self.device.calls.remove(0);
         let late = self.ledger.calls[usize::from(call)].deadline_passed;
         if late && scenario.broken.keeps(Rule::DeadlineAtHandlerStart) {
@@ -207,14 +208,14 @@ impl World {
         Ok(())
     }
 
-    pub fn publish(&mut self) {
+    pub(crate) fn publish(&mut self) {
         let d = &mut self.device;
         d.events.push((d.event_next, self.ledger.published));
         d.event_next += 1;
         self.ledger.published += 1;
     }
 
-    pub fn send_event(&mut self, scenario: &Scenario) {
+    pub(crate) fn send_event(&mut self, scenario: &Scenario) {
         let d = &mut self.device;
         let Some(&(sequence, event)) = d.events.iter().find(|(s, _)| *s > d.event_sent) else {
             return;

@@ -1,7 +1,7 @@
 //! What really happened, seen by nobody inside: the promises of DESIGN §2 are judged against it.
 
+use crate::message::{Id, Item, Outcome, State};
 use crate::scenario::Scenario;
-use crate::store::{Id, Item, Outcome, State};
 use crate::world::{Answer, CallPhase, Down, Net, Phase, Told, World};
 
 /// A broken promise. The number is that of the message, call, event or connection.
@@ -46,45 +46,45 @@ pub enum Violation {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Message {
+pub(crate) struct Message {
     /// When it took effect in the store, 0 = never, and how it is called since.
-    pub stamp: u8,
-    pub id: Option<Id>,
-    pub handed: u8,
+    pub(crate) stamp: u8,
+    pub(crate) id: Option<Id>,
+    pub(crate) handed: u8,
     /// How often an attach offered it as the head of the mailbox.
-    pub offers: u8,
-    pub finished: bool,
-    pub rejected: bool,
+    pub(crate) offers: u8,
+    pub(crate) finished: bool,
+    pub(crate) rejected: bool,
     /// A power loss since it was handed over allows it once more.
-    pub again: bool,
+    pub(crate) again: bool,
     /// The store lost it in a rollback.
-    pub lost: bool,
+    pub(crate) lost: bool,
     /// A backend was told `acked`.
-    pub acked: bool,
+    pub(crate) acked: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct CallFacts {
-    pub ran: u8,
-    pub deadline_passed: bool,
+pub(crate) struct CallFacts {
+    pub(crate) ran: u8,
+    pub(crate) deadline_passed: bool,
     /// The device was not attached at some time during the call.
-    pub away: bool,
+    pub(crate) away: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Ledger {
-    pub messages: Vec<Message>,
-    pub calls: Vec<CallFacts>,
-    pub stamps: u8,
-    pub published: u8,
+pub(crate) struct Ledger {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) calls: Vec<CallFacts>,
+    pub(crate) stamps: u8,
+    pub(crate) published: u8,
     /// Events that a power loss took with the device's RAM, one bit each.
-    pub events_gone: u8,
+    pub(crate) events_gone: u8,
 }
 
 type Judged = Result<(), Violation>;
 
 impl Ledger {
-    pub fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         Self {
             messages: vec![Message::default(); usize::from(scenario.sends)],
             calls: vec![CallFacts::default(); usize::from(scenario.calls)],
@@ -95,7 +95,7 @@ impl Ledger {
 
 impl World {
     /// The device's application gets a message.
-    pub fn judge_handing(&mut self, item: Item) -> Judged {
+    pub(crate) fn judge_handing(&mut self, item: Item) -> Judged {
         let m = item.message;
         let facts = self.ledger.messages[usize::from(m)].clone();
         let earlier_waits = self.store.entries.iter().any(|e| {
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// A call starts on the device.
-    pub fn judge_run(&mut self, call: u8) -> Judged {
+    pub(crate) fn judge_run(&mut self, call: u8) -> Judged {
         let facts = &mut self.ledger.calls[usize::from(call)];
         facts.ran += 1;
         if facts.ran > 1 {
@@ -135,7 +135,7 @@ impl World {
     }
 
     /// A call gets its answer; the first one counts.
-    pub fn answer(&mut self, call: u8, answer: Answer) -> Judged {
+    pub(crate) fn answer(&mut self, call: u8, answer: Answer) -> Judged {
         let task = &mut self.calls[usize::from(call)];
         if matches!(task.phase, CallPhase::Done(_)) {
             return Ok(());
@@ -149,14 +149,14 @@ impl World {
     }
 
     /// What `message_state` says of each message now.
-    pub fn states(&self, scenario: &Scenario) -> Vec<Option<(Id, State)>> {
+    pub(crate) fn states(&self, scenario: &Scenario) -> Vec<Option<(Id, State)>> {
         let now = self.now(scenario);
         let state = |m: &Message| m.id.map(|id| (id, self.store.state(now, id)));
         self.ledger.messages.iter().map(state).collect()
     }
 
     /// What must hold at every moment. `before` are the states before this move, absent when the store rolled back in it.
-    pub fn judge(&mut self, scenario: &Scenario, before: Option<&[Option<(Id, State)>]>) -> Judged {
+    pub(crate) fn judge(&mut self, scenario: &Scenario, before: Option<&[Option<(Id, State)>]>) -> Judged {
         let after = self.states(scenario);
         for (m, state) in (0u8..).zip(&after) {
             let Some((id, state)) = *state else { continue };
@@ -210,7 +210,7 @@ impl World {
     }
 
     /// What must hold when nothing moves any more by itself: no more faults, and everything was done.
-    pub fn judge_rest(&self, scenario: &Scenario) -> Judged {
+    pub(crate) fn judge_rest(&self, scenario: &Scenario) -> Judged {
         if self.store.revoked {
             return Ok(());
         }
@@ -250,7 +250,7 @@ impl World {
     }
 
     /// The store went back to its backup: what it lost is not owed any more.
-    pub fn note_rollback(&mut self) {
+    pub(crate) fn note_rollback(&mut self) {
         let kept = &self.backup;
         for m in &mut self.ledger.messages {
             m.acked = false;
@@ -263,7 +263,7 @@ impl World {
     }
 
     /// After a rollback that left no trace ids may repeat: those of lost messages mean nothing, and their hints are gone.
-    pub fn forget_lost(&mut self) {
+    pub(crate) fn forget_lost(&mut self) {
         for m in self.ledger.messages.iter_mut().filter(|m| m.lost) {
             m.id = None;
         }
@@ -271,7 +271,7 @@ impl World {
     }
 
     /// The device lost its power while it may have been in a handler.
-    pub fn note_power_loss(&mut self, persistent: bool) {
+    pub(crate) fn note_power_loss(&mut self, persistent: bool) {
         let started = self.device.handler.map(|i| i.message);
         for (i, m) in (0u8..).zip(&mut self.ledger.messages) {
             m.again |= m.handed > 0 && (!persistent || started == Some(i));
@@ -279,12 +279,14 @@ impl World {
     }
 
     /// A stored message got its id; `Told` is what the backend will hear.
-    pub fn note_append(&mut self, message: u8, id: Id) -> Told {
+    pub(crate) fn note_append(&mut self, message: u8, id: Id) -> Told {
         self.ledger.stamps += 1;
         let stamp = self.ledger.stamps;
         let m = &mut self.ledger.messages[usize::from(message)];
-        (m.stamp, m.id) = (stamp, Some(id));
-        m.lost = false;
+        if m.stamp == 0 || m.lost {
+            (m.stamp, m.id) = (stamp, Some(id));
+            m.lost = false;
+        }
         Told::Stored(id)
     }
 }

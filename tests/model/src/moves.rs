@@ -115,7 +115,7 @@ impl Move {
 
 impl World {
     /// Everything that may happen next.
-    pub fn moves(&self, scenario: &Scenario) -> Vec<Move> {
+    pub(crate) fn moves(&self, scenario: &Scenario) -> Vec<Move> {
         let mut out = Vec::with_capacity(16);
         self.device_moves(scenario, &mut out);
         self.server_moves(scenario, &mut out);
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// Whether a send waits for its retry: not at rest, though the move is listed with the clients'.
-    pub fn owes_retry(&self) -> bool {
+    pub(crate) fn owes_retry(&self) -> bool {
         self.sends.iter().any(|s| s.phase == crate::world::SendPhase::Retrying)
     }
 
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// Makes the move and judges it.
-    pub fn after(&self, scenario: &Scenario, mv: Move) -> Result<Self, Violation> {
+    pub(crate) fn after(&self, scenario: &Scenario, mv: Move) -> Result<Self, Violation> {
         let mut next = self.clone();
         let before = (!matches!(mv, Move::Rollback | Move::RollbackUnnoticed)).then(|| self.states(scenario));
         next.make(scenario, mv)?;
@@ -248,7 +248,7 @@ impl World {
     }
 
     /// Pays for a round trip that does not end well.
-    pub fn pay(&mut self, how: How) {
+    pub(crate) fn pay(&mut self, how: How) {
         match how {
             How::Well => {}
             How::ReplyLost | How::RequestLost => self.left.losses -= 1,
@@ -259,7 +259,7 @@ impl World {
     }
 
     /// The ways in which a round trip may end that the budget still allows, out of those that make sense for it.
-    pub fn ways(&self, sensible: &'static [How]) -> impl Iterator<Item = How> + '_ {
+    pub(crate) fn ways(&self, sensible: &'static [How]) -> impl Iterator<Item = How> + '_ {
         sensible.iter().copied().filter(|how| match how {
             How::Well => true,
             How::ReplyLost | How::RequestLost => self.left.losses > 0,
@@ -271,6 +271,6 @@ impl World {
 }
 
 /// Whether the scenario keeps the rule: the word that the parties' code reads best with.
-pub fn keeps(scenario: &Scenario, rule: Rule) -> bool {
+pub(crate) fn keeps(scenario: &Scenario, rule: Rule) -> bool {
     scenario.broken.keeps(rule)
 }

@@ -1,17 +1,18 @@
 //! What routes and their clients do, and what comes off the net.
 
 use crate::ledger::Violation;
+use crate::message::{Appended, Since};
 use crate::moves::{How, Move, keeps};
 use crate::rule::Rule;
 use crate::scenario::Scenario;
-use crate::store::{Appended, Id, Life, Since};
+use crate::session::Life;
 use crate::world::{Answer, CallPhase, Net, Phase, SendPhase, Told, World};
 
 type Moved = Result<(), Violation>;
 
 impl World {
     /// What routes can do now.
-    pub fn route_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
+    pub(crate) fn route_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
         for m in 0..scenario.sends {
             let may = match self.sends[usize::from(m)].phase {
                 SendPhase::Idle => !self.unnoticed && self.may_begin(scenario, m),
@@ -56,7 +57,7 @@ impl World {
     }
 
     /// One try of `append`, and the `Deliver` after it.
-    pub fn append(&mut self, scenario: &Scenario, m: u8, how: How) {
+    pub(crate) fn append(&mut self, scenario: &Scenario, m: u8, how: How) {
         self.pay(how);
         let send = &mut self.sends[usize::from(m)];
         let retry = send.phase == SendPhase::Retrying;
@@ -120,7 +121,7 @@ impl World {
     }
 
     /// A client asks for a call.
-    pub fn ask(&mut self, scenario: &Scenario, c: u8) -> Moved {
+    pub(crate) fn ask(&mut self, scenario: &Scenario, c: u8) -> Moved {
         self.ledger.calls[usize::from(c)].away = !self.is_in_store();
         self.cache = self.cache.filter(|(life, _)| self.is_alive(*life));
         if self.cache.is_none() {
@@ -156,7 +157,7 @@ impl World {
     }
 
     /// After a quarter of the deadline: the session moved, the old server is told.
-    pub fn look_again(&mut self, scenario: &Scenario, c: u8) {
+    pub(crate) fn look_again(&mut self, scenario: &Scenario, c: u8) {
         self.calls[usize::from(c)].looked_again = true;
         let CallPhase::Asked(to, epoch) = self.calls[usize::from(c)].phase else {
             return;
@@ -171,20 +172,20 @@ impl World {
         }
     }
 
-    pub fn deadline(&mut self, c: u8) -> Moved {
+    pub(crate) fn deadline(&mut self, c: u8) -> Moved {
         self.ledger.calls[usize::from(c)].deadline_passed = true;
         self.answer(c, Answer::Deadline)
     }
 
     /// The link to the server that was asked is gone.
-    pub fn notice_server_gone(&mut self, scenario: &Scenario, c: u8) -> Moved {
+    pub(crate) fn notice_server_gone(&mut self, scenario: &Scenario, c: u8) -> Moved {
         self.net.retain(|n| !matches!(n, Net::Call { call, .. } if *call == c));
         let answer = if keeps(scenario, Rule::BrokenIsDisconnected) { Answer::Disconnected } else { Answer::Offline };
         self.answer(c, answer)
     }
 
     /// What may happen to what is under way.
-    pub fn net_moves(&self, out: &mut Vec<Move>) {
+    pub(crate) fn net_moves(&self, out: &mut Vec<Move>) {
         for (n, net) in (0u8..).zip(&self.net) {
             if n > 0 && self.net[usize::from(n - 1)] == *net {
                 continue;
@@ -201,7 +202,7 @@ impl World {
         }
     }
 
-    pub fn take(&mut self, scenario: &Scenario, n: u8, repeat: bool) -> Moved {
+    pub(crate) fn take(&mut self, scenario: &Scenario, n: u8, repeat: bool) -> Moved {
         let net = if repeat { self.net[usize::from(n)].clone() } else { self.net.remove(usize::from(n)) };
         match net {
             Net::Append { send, retry, since } => {
@@ -250,13 +251,5 @@ impl World {
             kicker.kicks.retain(|k| k.to != to || k.epoch != epoch);
         }
         Ok(())
-    }
-
-    /// The id that a backend was told, for traces.
-    pub fn told(&self, m: u8) -> Option<Id> {
-        match self.sends[usize::from(m)].told {
-            Told::Stored(id) => Some(id),
-            Told::Nothing | Told::Unknown => None,
-        }
     }
 }

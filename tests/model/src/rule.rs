@@ -7,6 +7,8 @@ pub enum Rule {
     // §6.2 append
     /// "When the device is attached it raises `offered`."
     AppendRaisesOffered,
+    /// So does a try that finds its id: its `Deliver` may be the first that an attached device gets.
+    FoundAppendRaisesOffered,
     /// "It keeps the ids of its last 16 appends with their results; … a retry does [read them]."
     RetryReadsRecentIds,
     /// A first try reads the recent ids too: its own retry may have overtaken it.
@@ -191,6 +193,7 @@ impl Rule {
     /// Every rule, in the order of DESIGN.
     pub const ALL: &[Self] = &[
         Self::AppendRaisesOffered,
+        Self::FoundAppendRaisesOffered,
         Self::RetryReadsRecentIds,
         Self::FirstTryReadsRecentIds,
         Self::RingOverrunIsUnknown,

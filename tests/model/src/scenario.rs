@@ -107,7 +107,8 @@ const PLAIN: Scenario = Scenario {
 
 /// Every scenario.
 pub const ALL: &[Scenario] = &[
-    Scenario { name: "link", budget: Budget { losses: 1, drops: 1, power: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "link", budget: Budget { losses: 1, drops: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "power", budget: Budget { losses: 1, power: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "forgetful",
         persistent: false,
@@ -125,23 +126,34 @@ pub const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario { name: "repeated", repeated: true, budget: Budget { losses: 1, hang_ups: 1, drops: 1, ..NONE }, ..PLAIN },
-    Scenario {
-        name: "rollback",
-        sends: 3,
-        budget: Budget { backups: 1, rollbacks: 1, hints: 1, drops: 1, ..NONE },
-        ..PLAIN
-    },
+    Scenario { name: "rollback", budget: Budget { backups: 1, rollbacks: 1, hints: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "rollback-to-nothing", sends: 3, budget: Budget { rollbacks: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "rollback-power",
         persistent: false,
         budget: Budget { backups: 1, rollbacks: 1, power: 1, ..NONE },
         ..PLAIN
     },
-    Scenario { name: "two-rollbacks", budget: Budget { backups: 1, rollbacks: 2, drops: 1, ..NONE }, ..PLAIN },
-    Scenario { name: "unnoticed", sends: 3, budget: Budget { backups: 1, unnoticed: 1, drops: 1, ..NONE }, ..PLAIN },
-    Scenario { name: "expiry", budget: Budget { expiries: 1, losses: 1, drops: 1, crashes: 1, ..NONE }, ..PLAIN },
+    Scenario {
+        name: "rollback-retry",
+        sends: 1,
+        budget: Budget { backups: 1, rollbacks: 1, losses: 1, ..NONE },
+        ..PLAIN
+    },
+    Scenario { name: "two-rollbacks", budget: Budget { backups: 1, rollbacks: 2, ..NONE }, ..PLAIN },
+    Scenario { name: "rollback-drop", budget: Budget { backups: 1, rollbacks: 1, drops: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "unnoticed", budget: Budget { backups: 1, unnoticed: 1, drops: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "unnoticed-twice", sends: 3, budget: Budget { backups: 1, unnoticed: 2, ..NONE }, ..PLAIN },
+    Scenario {
+        name: "expiry",
+        sends: 1,
+        budget: Budget { expiries: 1, losses: 1, drops: 1, crashes: 1, ..NONE },
+        ..PLAIN
+    },
+    Scenario { name: "expiry-order", budget: Budget { expiries: 1, drops: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "expiry-rollback",
+        limits: Limits { window: 1, ..LIMITS },
         budget: Budget { expiries: 1, backups: 1, rollbacks: 1, drops: 1, ..NONE },
         ..PLAIN
     },
@@ -185,6 +197,13 @@ pub const ALL: &[Scenario] = &[
         sends: 0,
         cut: false,
         budget: Budget { drops: 1, power: 1, backups: 1, rollbacks: 1, delays: 1, ..NONE },
+        ..PLAIN
+    },
+    Scenario {
+        name: "reassert",
+        servers: 2,
+        sends: 0,
+        budget: Budget { drops: 2, backups: 1, rollbacks: 1, ..NONE },
         ..PLAIN
     },
     Scenario { name: "reboot", servers: 2, sends: 1, budget: Budget { power: 2, delays: 1, ..NONE }, ..PLAIN },

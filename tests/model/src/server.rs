@@ -1,17 +1,18 @@
 //! What an IM-server does with its table: attach, acks, kicks, heartbeats.
 
 use crate::ledger::Violation;
+use crate::message::Id;
 use crate::moves::{How, Move, keeps};
 use crate::rule::Rule;
 use crate::scenario::Scenario;
-use crate::store::{Attached, Id, Session};
+use crate::session::Attached;
 use crate::world::{Answer, KickTask, Net, Phase, Seat, Server, Up, World};
 
 type Moved = Result<(), Violation>;
 
 impl World {
     /// What servers can do now.
-    pub fn server_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
+    pub(crate) fn server_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
         for c in &self.connections {
             let number = c.hello.connection;
             if !c.server_open {
@@ -72,14 +73,15 @@ impl World {
             let under_way = self.net.iter().any(
                 |n| matches!(n, Net::Kick { to, epoch, from, .. } if *to == task.to && *epoch == task.epoch && *from == life),
             );
-            if !under_way && !(task.sent && scenario.broken.breaks(Rule::KickIsRetried)) {
+            let given_up = task.sent && scenario.broken.breaks(Rule::KickIsRetried);
+            if !(under_way || given_up) {
                 out.push(Move::SendKick(s, k));
             }
         }
     }
 
     /// The server reads a `Hello`: a seat in the table first, then the store.
-    pub fn greet(&mut self, scenario: &Scenario, number: u8, how: How) -> Moved {
+    pub(crate) fn greet(&mut self, scenario: &Scenario, number: u8, how: How) -> Moved {
         let Some(c) = self.connection_mut(number) else {
             return Ok(());
         };
@@ -104,7 +106,7 @@ impl World {
     }
 
     /// One try of `attach` in the store.
-    pub fn attach(&mut self, scenario: &Scenario, s: u8, number: u8, how: How) -> Moved {
+    pub(crate) fn attach(&mut self, scenario: &Scenario, s: u8, number: u8, how: How) -> Moved {
         self.pay(how);
         let Some(hello) = self.connection(number).map(|c| c.hello) else {
             return Ok(());
@@ -137,7 +139,7 @@ impl World {
         }
     }
 
-    pub fn attach_reply(&mut self, scenario: &Scenario, s: u8, number: u8) -> Moved {
+    pub(crate) fn attach_reply(&mut self, scenario: &Scenario, s: u8, number: u8) -> Moved {
         let Some(i) = self.seat_of(s, number) else {
             return Ok(());
         };
@@ -197,7 +199,7 @@ impl World {
     }
 
     /// Takes a connection out of the table and closes it. `detach` tells the store.
-    pub fn close(&mut self, scenario: &Scenario, s: u8, number: u8, detach: bool) -> Moved {
+    pub(crate) fn close(&mut self, scenario: &Scenario, s: u8, number: u8, detach: bool) -> Moved {
         if let Some(c) = self.connection_mut(number) {
             c.server_open = false;
             c.up.clear();
@@ -236,7 +238,7 @@ impl World {
     }
 
     /// The socket of a connection turns out to be dead.
-    pub fn notice_closed(&mut self, scenario: &Scenario, number: u8) -> Moved {
+    pub(crate) fn notice_closed(&mut self, scenario: &Scenario, number: u8) -> Moved {
         let Some(c) = self.connection(number) else {
             return Ok(());
         };
@@ -250,14 +252,14 @@ impl World {
         self.close(scenario, s, number, true)
     }
 
-    pub fn crash(&mut self, s: u8) {
+    pub(crate) fn crash(&mut self, s: u8) {
         self.left.crashes -= 1;
         let server = &mut self.servers[usize::from(s)];
         *server = Server { incarnation: server.incarnation + 1, ..Server::default() };
     }
 
     /// Writes what devices acknowledged and refused.
-    pub fn write_acks(&mut self, scenario: &Scenario, s: u8, how: How) {
+    pub(crate) fn write_acks(&mut self, scenario: &Scenario, s: u8, how: How) {
         self.pay(how);
         let now = self.now(scenario);
         let server = &mut self.servers[usize::from(s)];
@@ -294,14 +296,14 @@ impl World {
         let states = self.states(scenario);
         for (facts, state) in self.ledger.messages.iter_mut().zip(states) {
             if let Some((id, state)) = state {
-                let stored = state == crate::store::State::Acked;
+                let stored = state == crate::message::State::Acked;
                 facts.acked |= sent & (1 << id.sequence) != 0 && (stored || early);
             }
         }
     }
 
     /// A frame from a device.
-    pub fn take_up(&mut self, scenario: &Scenario, number: u8, how: How) -> Moved {
+    pub(crate) fn take_up(&mut self, scenario: &Scenario, number: u8, how: How) -> Moved {
         self.pay(how);
         let Some(c) = self.connection_mut(number) else {
             return Ok(());
@@ -357,7 +359,7 @@ impl World {
         }
     }
 
-    pub fn send_kick(&mut self, scenario: &Scenario, s: u8, k: u8) {
+    pub(crate) fn send_kick(&mut self, scenario: &Scenario, s: u8, k: u8) {
         let from = self.life(s);
         let alive = self.is_alive(self.servers[usize::from(s)].kicks[usize::from(k)].to);
         let server = &mut self.servers[usize::from(s)];
@@ -373,82 +375,5 @@ impl World {
             self.cache = None;
         }
         self.put(kick);
-    }
-
-    /// Whether the once-per-heartbeat comparison would change anything: a live device's, or after a store outage for all.
-    fn heartbeat_finds(&self, scenario: &Scenario, s: u8, i: usize) -> bool {
-        let seat = &self.servers[usize::from(s)].seats[i];
-        let heard = self.connection(seat.connection).is_some_and(|c| c.device_open);
-        if !scenario.heartbeat || !(heard || seat.run != self.run) {
-            return false;
-        }
-        let mine = self.store.session.is_some_and(|x| x.life == self.life(s) && x.epoch == seat.epoch);
-        let lost = !mine && keeps(scenario, Rule::SessionIsReasserted);
-        lost || self.went_back(scenario, s, seat) || self.unnoticed && heard || self.compare(scenario, seat).is_some()
-    }
-
-    /// The mailbox went back: an entry waits that this session has sent and settled, or skipped.
-    fn went_back(&self, scenario: &Scenario, s: u8, seat: &Seat) -> bool {
-        let server = &self.servers[usize::from(s)];
-        let head = self.store.entries.iter().find(|e| !e.ended).map(|e| e.id);
-        let settled = |id: Id| id <= seat.sent && !seat.in_flight.contains(&id);
-        let pending = server.acks.is_some() || server.nacks.is_some();
-        head.is_some_and(settled) && !pending && keeps(scenario, Rule::HeartbeatComparesFirst)
-    }
-
-    /// `Some(true)`: the mailbox has more than was sent. `Some(false)`: it has less, it went back.
-    fn compare(&self, scenario: &Scenario, seat: &Seat) -> Option<bool> {
-        let end = Id::new(self.store.generation, self.store.last);
-        let ahead = if keeps(scenario, Rule::HeartbeatComparesGeneration) {
-            end > seat.sent
-        } else {
-            end.sequence > seat.sent.sequence
-        };
-        if ahead && !seat.more && seat.reading.is_none() && keeps(scenario, Rule::HeartbeatComparesLast) {
-            return Some(true);
-        }
-        let behind = end < seat.sent && self.store.lineage == self.run;
-        (behind && keeps(scenario, Rule::SentAheadOpensGeneration)).then_some(false)
-    }
-
-    pub fn heartbeat(&mut self, scenario: &Scenario, s: u8) -> Moved {
-        let Some(i) = self.attached_seat(s) else {
-            return Ok(());
-        };
-        let now = self.now(scenario);
-        let seat = self.servers[usize::from(s)].seats[i].clone();
-        self.servers[usize::from(s)].seats[i].run = self.run;
-        let life = self.life(s);
-        let mine = self.store.session.is_some_and(|x| x.life == life && x.epoch == seat.epoch);
-        if !mine && keeps(scenario, Rule::SessionIsReasserted) {
-            let session = Session { life, epoch: seat.epoch, connection: seat.connection };
-            let hello = self.connection(seat.connection).map(|c| c.hello);
-            let attempt = hello.map_or((0, 0), |h| (h.boot, h.attempt));
-            let (stays, replaced) = self.store.reassert(now, session, attempt);
-            if !stays {
-                return self.close(scenario, s, seat.connection, true);
-            }
-            if self.store.newest > seat.connection {
-                return Err(Violation::OldReplacedNew(seat.connection));
-            }
-            if let Some(old) = replaced.filter(|o| o.life.server != s) {
-                self.servers[usize::from(s)].kicks.push(KickTask {
-                    to: old.life,
-                    epoch: old.epoch,
-                    winner: seat.connection,
-                    sent: false,
-                });
-            }
-        }
-        if self.went_back(scenario, s, &seat) {
-            return self.close(scenario, s, seat.connection, true);
-        }
-        match self.compare(scenario, &seat) {
-            Some(true) => self.servers[usize::from(s)].seats[i].more = true,
-            Some(false) => self.store.open_generation(now, seat.sent.generation),
-            None => {}
-        }
-        self.unnoticed &= self.device.connection != Some(seat.connection);
-        Ok(())
     }
 }

@@ -6,12 +6,14 @@
 use std::rc::Rc;
 
 use crate::ledger::Ledger;
+use crate::message::{Id, Item, Since};
 use crate::scenario::{Budget, Scenario};
-use crate::store::{Attached, Hello, Id, Item, Life, Now, Since, Store};
+use crate::session::{Attached, Hello, Life};
+use crate::store::{Now, Store};
 
 /// On its way between processes: may be taken in any order, late, twice, or never.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Net {
+pub(crate) enum Net {
     /// A try to append that its route gave up waiting for.
     Append {
         send: u8,
@@ -52,7 +54,7 @@ pub enum Net {
 
 /// Device → server, in order, on one connection.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Up {
+pub(crate) enum Up {
     Generation(u8),
     Ack(u8),
     Nack(u8),
@@ -62,7 +64,7 @@ pub enum Up {
 
 /// Server → device, in order, waiting at the device.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Down {
+pub(crate) enum Down {
     Generation(u8),
     Message(Item),
     /// One that was handled before: acknowledged again when its turn comes.
@@ -70,19 +72,19 @@ pub enum Down {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Connection {
-    pub life: Life,
-    pub hello: Hello,
-    pub device_open: bool,
-    pub server_open: bool,
+pub(crate) struct Connection {
+    pub(crate) life: Life,
+    pub(crate) hello: Hello,
+    pub(crate) device_open: bool,
+    pub(crate) server_open: bool,
     /// The server has read the `Hello`.
-    pub greeted: bool,
-    pub up: Vec<Up>,
+    pub(crate) greeted: bool,
+    pub(crate) up: Vec<Up>,
 }
 
 /// How far an attachment is.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Asked the store; its reply may be under way.
     Attaching(Option<Attached>),
     Attached,
@@ -90,81 +92,81 @@ pub enum Phase {
 
 /// A device in a server's table.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Seat {
-    pub connection: u8,
-    pub phase: Phase,
-    pub epoch: u8,
-    pub offered: u8,
+pub(crate) struct Seat {
+    pub(crate) connection: u8,
+    pub(crate) phase: Phase,
+    pub(crate) epoch: u8,
+    pub(crate) offered: u8,
     /// Everything stored up to here is sent or final.
-    pub sent: Id,
+    pub(crate) sent: Id,
     /// Generation that the stream is in, and that the device has answered.
-    pub stream: u8,
-    pub answered: u8,
-    pub in_flight: Vec<Id>,
-    pub more: bool,
+    pub(crate) stream: u8,
+    pub(crate) answered: u8,
+    pub(crate) in_flight: Vec<Id>,
+    pub(crate) more: bool,
     /// A read's reply under way: items, more, end of the mailbox when it was read.
-    pub reading: Option<(Vec<Item>, bool, Id)>,
+    pub(crate) reading: Option<(Vec<Item>, bool, Id)>,
     /// The store's run when the seat was last compared with it.
-    pub run: u8,
-    pub calls: Vec<u8>,
+    pub(crate) run: u8,
+    pub(crate) calls: Vec<u8>,
 }
 
 /// A kick not yet answered.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct KickTask {
-    pub to: Life,
-    pub epoch: u8,
-    pub winner: u8,
-    pub sent: bool,
+pub(crate) struct KickTask {
+    pub(crate) to: Life,
+    pub(crate) epoch: u8,
+    pub(crate) winner: u8,
+    pub(crate) sent: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Server {
-    pub incarnation: u8,
-    pub seats: Vec<Seat>,
-    pub kicks: Vec<KickTask>,
-    pub acks: Option<(Id, u16)>,
-    pub nacks: Option<(u8, u16)>,
+pub(crate) struct Server {
+    pub(crate) incarnation: u8,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) kicks: Vec<KickTask>,
+    pub(crate) acks: Option<(Id, u16)>,
+    pub(crate) nacks: Option<(u8, u16)>,
     /// Calls that wait for an attach under way.
-    pub waiting: Vec<(u8, u8)>,
+    pub(crate) waiting: Vec<(u8, u8)>,
     /// Highest epoch known, highest one kicked.
-    pub known: u8,
-    pub kicked: u8,
+    pub(crate) known: u8,
+    pub(crate) kicked: u8,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Device {
-    pub boot: u8,
-    pub attempt: u8,
-    pub epoch: u8,
-    pub cursor: Id,
-    pub received: Id,
+pub(crate) struct Device {
+    pub(crate) boot: u8,
+    pub(crate) attempt: u8,
+    pub(crate) epoch: u8,
+    pub(crate) cursor: Id,
+    pub(crate) received: Id,
     /// Refused lately: a generation, and a bit for each sequence.
-    pub nacks: (u8, u16),
-    pub handler: Option<Item>,
-    pub queue: Vec<Down>,
-    pub connection: Option<u8>,
-    pub welcomed: bool,
+    pub(crate) nacks: (u8, u16),
+    pub(crate) handler: Option<Item>,
+    pub(crate) queue: Vec<Down>,
+    pub(crate) connection: Option<u8>,
+    pub(crate) welcomed: bool,
     /// Generation that acks are understood in.
-    pub generation: u8,
-    pub calls: Vec<u8>,
+    pub(crate) generation: u8,
+    pub(crate) calls: Vec<u8>,
     /// Unacknowledged events: (sequence, event).
-    pub events: Vec<(u8, u8)>,
-    pub event_queue: u8,
-    pub event_next: u8,
-    pub event_sent: u8,
+    pub(crate) events: Vec<(u8, u8)>,
+    pub(crate) event_queue: u8,
+    pub(crate) event_next: u8,
+    pub(crate) event_sent: u8,
 }
 
 /// What the backend of one send was told.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Told {
+pub(crate) enum Told {
     Nothing,
     Stored(Id),
     Unknown,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum SendPhase {
+pub(crate) enum SendPhase {
     Idle,
     Retrying,
     /// The client is gone or has its answer.
@@ -173,14 +175,14 @@ pub enum SendPhase {
 
 /// One `POST …/messages` at a route.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Send {
-    pub phase: SendPhase,
-    pub since: Since,
-    pub told: Told,
+pub(crate) struct Send {
+    pub(crate) phase: SendPhase,
+    pub(crate) since: Since,
+    pub(crate) told: Told,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     Reply,
     Offline,
     Deadline,
@@ -188,7 +190,7 @@ pub enum Answer {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum CallPhase {
+pub(crate) enum CallPhase {
     Idle,
     Asked(Life, u8),
     Done(Answer),
@@ -196,36 +198,36 @@ pub enum CallPhase {
 
 /// One `POST …/calls` at a route.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Call {
-    pub phase: CallPhase,
-    pub looked: bool,
-    pub looked_again: bool,
+pub(crate) struct Call {
+    pub(crate) phase: CallPhase,
+    pub(crate) looked: bool,
+    pub(crate) looked_again: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct World {
-    pub store: Store,
-    pub backup: Rc<Store>,
-    pub run: u8,
-    pub era: u8,
-    pub passed: u8,
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) backup: Rc<Store>,
+    pub(crate) run: u8,
+    pub(crate) era: u8,
+    pub(crate) passed: u8,
     /// A rollback that left no trace, and that nobody has noticed yet.
-    pub unnoticed: bool,
-    pub servers: Vec<Server>,
-    pub connections: Vec<Connection>,
-    pub connected: u8,
-    pub device: Device,
-    pub cache: Option<(Life, u8)>,
-    pub sends: Vec<Send>,
-    pub calls: Vec<Call>,
-    pub net: Vec<Net>,
-    pub left: Budget,
-    pub ledger: Ledger,
+    pub(crate) unnoticed: bool,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) connected: u8,
+    pub(crate) device: Device,
+    pub(crate) cache: Option<(Life, u8)>,
+    pub(crate) sends: Vec<Send>,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) net: Vec<Net>,
+    pub(crate) left: Budget,
+    pub(crate) ledger: Ledger,
 }
 
 impl World {
     /// Everything provisioned, nothing connected.
-    pub fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
         let b = scenario.budget;
         Self {
             store: Store::default(),
@@ -270,50 +272,50 @@ impl World {
         }
     }
 
-    pub fn now(&self, scenario: &Scenario) -> Now {
+    pub(crate) fn now(&self, scenario: &Scenario) -> Now {
         Now { run: self.run, era: self.era, passed: self.passed, limits: scenario.limits, broken: scenario.broken }
     }
 
-    pub fn put(&mut self, net: Net) {
+    pub(crate) fn put(&mut self, net: Net) {
         let at = self.net.partition_point(|n| *n <= net);
         self.net.insert(at, net);
     }
 
-    pub fn life(&self, server: u8) -> Life {
+    pub(crate) fn life(&self, server: u8) -> Life {
         Life { server, incarnation: self.servers[usize::from(server)].incarnation }
     }
 
-    pub fn is_alive(&self, life: Life) -> bool {
+    pub(crate) fn is_alive(&self, life: Life) -> bool {
         self.life(life.server) == life
     }
 
-    pub fn connection(&self, number: u8) -> Option<&Connection> {
+    pub(crate) fn connection(&self, number: u8) -> Option<&Connection> {
         self.connections.iter().find(|c| c.hello.connection == number)
     }
 
-    pub fn connection_mut(&mut self, number: u8) -> Option<&mut Connection> {
+    pub(crate) fn connection_mut(&mut self, number: u8) -> Option<&mut Connection> {
         self.connections.iter_mut().find(|c| c.hello.connection == number)
     }
 
     /// Seat of a server that serves the device: the attached one of the highest epoch.
-    pub fn attached_seat(&self, server: u8) -> Option<usize> {
+    pub(crate) fn attached_seat(&self, server: u8) -> Option<usize> {
         let seats = &self.servers[usize::from(server)].seats;
         (0..seats.len()).filter(|i| seats[*i].phase == Phase::Attached).max_by_key(|i| seats[*i].epoch)
     }
 
-    pub fn seat_of(&self, server: u8, connection: u8) -> Option<usize> {
+    pub(crate) fn seat_of(&self, server: u8, connection: u8) -> Option<usize> {
         let seats = &self.servers[usize::from(server)].seats;
         seats.iter().position(|s| s.connection == connection)
     }
 
     /// Whether the store's session is the device's own connection to a living server.
-    pub fn is_in_store(&self) -> bool {
+    pub(crate) fn is_in_store(&self) -> bool {
         let session = self.store.session.filter(|s| self.is_alive(s.life));
         self.device.connection.is_some() && session.map(|s| s.connection) == self.device.connection
     }
 
     /// Whether the device's own connection is the one that the store, a server and the device agree on.
-    pub fn is_attached(&self) -> bool {
+    pub(crate) fn is_attached(&self) -> bool {
         let (Some(number), Some(session)) = (self.device.connection, self.store.session) else {
             return false;
         };
@@ -327,7 +329,7 @@ impl World {
     }
 
     /// Forgets what can never matter again.
-    pub fn tidy(&mut self, scenario: &Scenario) {
+    pub(crate) fn tidy(&mut self, scenario: &Scenario) {
         let now = self.now(scenario);
         self.store.expire(now, false);
         let servers = &self.servers;
