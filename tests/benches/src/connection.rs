@@ -39,8 +39,7 @@ pub struct Connection<W> {
 impl<W: Wire> Connection<W> {
     /// Starts to connect; `nth` spreads large fleets over source addresses.
     pub fn connect(server: SocketAddr, role: Role, nth: usize) -> Result<Self, ConnectionError> {
-        let socket =
-            connect(server, nth).map_err(|error| ConnectionError::Io(role, error.into()))?;
+        let socket = connect(server, nth).map_err(|error| ConnectionError::Io(role, error.into()))?;
         Ok(Self {
             socket,
             role,

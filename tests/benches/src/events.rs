@@ -42,14 +42,8 @@ pub struct Report {
 
 /// Runs the plan.
 pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Result<Report> {
-    ensure!(
-        plan.devices > 0 && plan.in_flight > 0,
-        "at least one device and one event"
-    );
-    let size = Size {
-        backends: 1,
-        devices: plan.devices,
-    };
+    ensure!(plan.devices > 0 && plan.in_flight > 0, "at least one device and one event");
+    let size = Size { backends: 1, devices: plan.devices };
     let mut fleet = Fleet::<W>::attach(target, size)?;
     let mut uplink = Uplink::new(plan);
     uplink.turn_for(&mut fleet, WARM_UP)?;
@@ -96,16 +90,11 @@ impl Uplink {
         let (mut seen, mut progress) = (self.delivered, Instant::now());
         while Instant::now() < end {
             self.publish(fleet)?;
-            fleet.turn(Some(TURN_MAX), |number, event, _, _| {
-                self.handle(number, event)
-            })?;
+            fleet.turn(Some(TURN_MAX), |number, event, _, _| self.handle(number, event))?;
             if self.delivered > seen {
                 (seen, progress) = (self.delivered, Instant::now());
             }
-            ensure!(
-                progress.elapsed() < STALL,
-                "{seen} events delivered, then nothing for {STALL:?}"
-            );
+            ensure!(progress.elapsed() < STALL, "{seen} events delivered, then nothing for {STALL:?}");
         }
         Ok(())
     }

@@ -62,9 +62,7 @@ impl<W: Wire> Fleet<W> {
         let total = size.backends + size.devices;
         let (mut attached, mut progress) = (0, Instant::now());
         while attached < total {
-            while fleet.connections.len() < total
-                && fleet.connections.len() - attached < ATTACHING_MAX
-            {
+            while fleet.connections.len() < total && fleet.connections.len() - attached < ATTACHING_MAX {
                 fleet.connect_next(target)?;
             }
             let before = attached;
@@ -88,10 +86,7 @@ impl<W: Wire> Fleet<W> {
         mut on: impl FnMut(usize, Event, &mut W, &mut Vec<u8>),
     ) -> anyhow::Result<()> {
         for token in self.poller.wait(timeout)? {
-            let connection = self
-                .connections
-                .get_mut(token)
-                .context("an unknown token")?;
+            let connection = self.connections.get_mut(token).context("an unknown token")?;
             connection.handle_ready(&mut self.buffer, |event, wire, out| {
                 on(token, event, wire, out);
             })?;
@@ -109,15 +104,8 @@ impl<W: Wire> Fleet<W> {
     }
 
     /// Lets the wire of one connection append bytes and sends them.
-    pub fn write(
-        &mut self,
-        number: usize,
-        put: impl FnOnce(&mut W, &mut Vec<u8>),
-    ) -> anyhow::Result<()> {
-        let connection = self
-            .connections
-            .get_mut(number)
-            .context("no such connection")?;
+    pub fn write(&mut self, number: usize, put: impl FnOnce(&mut W, &mut Vec<u8>)) -> anyhow::Result<()> {
+        let connection = self.connections.get_mut(number).context("no such connection")?;
         Ok(connection.write(put)?)
     }
 

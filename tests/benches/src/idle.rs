@@ -43,10 +43,7 @@ pub struct Report {
 pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Result<Report> {
     let empty = server.memory()?;
     let start = Mark::now(server, Default::default())?;
-    let size = Size {
-        backends: 0,
-        devices: plan.devices,
-    };
+    let size = Size { backends: 0, devices: plan.devices };
     let mut fleet = Fleet::<W>::attach(target, size)?;
     let attached = Mark::now(server, fleet.traffic())?;
     fleet.idle(Duration::from_secs_f64(plan.settle_seconds))?;

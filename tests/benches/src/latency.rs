@@ -32,8 +32,7 @@ impl Latencies {
 
     /// One more; what is longer than a minute counts as a minute.
     pub fn record(&mut self, latency: Duration) {
-        self.0
-            .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// The summary.

@@ -107,10 +107,8 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<String> {
     raise_open_files()?;
-    let target = Target {
-        devices: cli.server.server,
-        backends: cli.server.backend_server.unwrap_or(cli.server.server),
-    };
+    let target =
+        Target { devices: cli.server.server, backends: cli.server.backend_server.unwrap_or(cli.server.server) };
     let server = Server::new(cli.server.pid);
     let report = match cli.server.wire {
         WireName::Mqtt => measure::<Mqtt>(target, &server, cli.measure)?,
@@ -131,54 +129,20 @@ enum Report {
 
 fn measure<W: Wire>(target: Target, server: &Server, what: Measure) -> anyhow::Result<Report> {
     Ok(match what {
-        Measure::Push {
-            devices,
-            in_flight,
-            backends,
-            seconds,
-        } => {
-            let plan = push::Plan {
-                devices,
-                backends,
-                in_flight,
-                seconds,
-            };
+        Measure::Push { devices, in_flight, backends, seconds } => {
+            let plan = push::Plan { devices, backends, in_flight, seconds };
             Report::Push(push::run::<W>(target, server, plan)?)
         }
-        Measure::Pace {
-            devices,
-            rate,
-            backends,
-            seconds,
-        } => {
-            let plan = pace::Plan {
-                devices,
-                backends,
-                rate,
-                seconds,
-            };
+        Measure::Pace { devices, rate, backends, seconds } => {
+            let plan = pace::Plan { devices, backends, rate, seconds };
             Report::Pace(pace::run::<W>(target, server, plan)?)
         }
-        Measure::Events {
-            devices,
-            in_flight,
-            seconds,
-        } => {
-            let plan = events::Plan {
-                devices,
-                in_flight,
-                seconds,
-            };
+        Measure::Events { devices, in_flight, seconds } => {
+            let plan = events::Plan { devices, in_flight, seconds };
             Report::Events(events::run::<W>(target, server, plan)?)
         }
-        Measure::Idle {
-            devices,
-            settle_seconds,
-        } => {
-            let plan = idle::Plan {
-                devices,
-                settle_seconds,
-            };
+        Measure::Idle { devices, settle_seconds } => {
+            let plan = idle::Plan { devices, settle_seconds };
             Report::Idle(idle::run::<W>(target, server, plan)?)
         }
     })

@@ -45,15 +45,9 @@ pub struct Report {
 
 /// Runs the plan.
 pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Result<Report> {
-    ensure!(
-        plan.backends > 0 && plan.devices > 0,
-        "at least one backend and one device"
-    );
+    ensure!(plan.backends > 0 && plan.devices > 0, "at least one backend and one device");
     ensure!(plan.rate >= 1.0, "at least one push a second");
-    let size = Size {
-        backends: plan.backends,
-        devices: plan.devices,
-    };
+    let size = Size { backends: plan.backends, devices: plan.devices };
     let mut fleet = Fleet::<W>::attach(target, size)?;
     let warm_up = plan.rate as u64;
     let total = warm_up + (plan.rate * plan.seconds) as u64;
@@ -74,11 +68,7 @@ pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Resu
             let device = (request % plan.devices as u64) as u32;
             fleet.write(backend, |wire, out| wire.push(device, request, out))?;
         }
-        let wake = if ledger.begun() < total {
-            due_at(ledger.begun())
-        } else {
-            end
-        };
+        let wake = if ledger.begun() < total { due_at(ledger.begun()) } else { end };
         let timeout = wake.saturating_duration_since(Instant::now());
         if timeout.is_zero() && wake == end {
             break;

@@ -20,10 +20,7 @@ impl Poller {
     /// An empty set.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self {
-            epoll,
-            ready: Vec::with_capacity(READY_MAX),
-        })
+        Ok(Self { epoll, ready: Vec::with_capacity(READY_MAX) })
     }
 
     /// Watches a socket, both ways; closing it ends the watch.
@@ -45,11 +42,7 @@ impl Poller {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(self
-            .ready
-            .iter()
-            .map(|event| event.data.u64() as usize)
-            .collect())
+        Ok(self.ready.iter().map(|event| event.data.u64() as usize).collect())
     }
 }
 

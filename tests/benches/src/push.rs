@@ -48,18 +48,9 @@ pub struct Report {
 
 /// Runs the plan.
 pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Result<Report> {
-    ensure!(
-        plan.backends > 0 && plan.devices > 0,
-        "at least one backend and one device"
-    );
-    ensure!(
-        plan.in_flight >= plan.backends,
-        "at least one push in flight for each backend"
-    );
-    let size = Size {
-        backends: plan.backends,
-        devices: plan.devices,
-    };
+    ensure!(plan.backends > 0 && plan.devices > 0, "at least one backend and one device");
+    ensure!(plan.in_flight >= plan.backends, "at least one push in flight for each backend");
+    let size = Size { backends: plan.backends, devices: plan.devices };
     let mut fleet = Fleet::<W>::attach(target, size)?;
     let mut pushing = Pushing::new(plan.devices);
     for slot in 0..plan.in_flight {
@@ -70,11 +61,7 @@ pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Resu
     let (before, answered) = (Mark::now(server, fleet.traffic())?, pushing.answered);
     pushing.turn_for(&mut fleet, Duration::from_secs_f64(plan.seconds))?;
     let usage = before.until(&Mark::now(server, fleet.traffic())?);
-    ensure!(
-        pushing.ledger.strays() == 0,
-        "{} stray answers",
-        pushing.ledger.strays()
-    );
+    ensure!(pushing.ledger.strays() == 0, "{} stray answers", pushing.ledger.strays());
 
     let pushes = pushing.answered - answered;
     let traffic = usage.traffic;
@@ -101,12 +88,7 @@ struct Pushing {
 
 impl Pushing {
     fn new(devices: usize) -> Self {
-        Self {
-            devices: devices as u64,
-            ledger: Ledger::default(),
-            answered: 0,
-            latencies: Latencies::new(),
-        }
+        Self { devices: devices as u64, ledger: Ledger::default(), answered: 0, latencies: Latencies::new() }
     }
 
     fn next<W: Wire>(&mut self, wire: &mut W, out: &mut Vec<u8>) {
@@ -131,10 +113,7 @@ impl Pushing {
             if self.answered > seen {
                 (seen, progress) = (self.answered, Instant::now());
             }
-            ensure!(
-                progress.elapsed() < STALL,
-                "{seen} pushes answered, then nothing for {STALL:?}"
-            );
+            ensure!(progress.elapsed() < STALL, "{seen} pushes answered, then nothing for {STALL:?}");
         }
         Ok(())
     }

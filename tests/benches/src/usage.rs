@@ -72,12 +72,7 @@ impl Mark {
     /// Now.
     pub fn now(server: &Server, traffic: Traffic) -> anyhow::Result<Self> {
         let generator_us = cpu_us(std::process::id())?;
-        Ok(Self {
-            at: std::time::Instant::now(),
-            server_us: server.cpu_us()?,
-            generator_us,
-            traffic,
-        })
+        Ok(Self { at: std::time::Instant::now(), server_us: server.cpu_us()?, generator_us, traffic })
     }
 
     /// From here to `end`.
@@ -113,16 +108,8 @@ fn cpu_us(pid: u32) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     // After the name in parentheses: state is field 3, utime 14, stime 15 (proc_pid_stat(5)).
-    let fields = text
-        .rsplit_once(')')
-        .map(|(_, fields)| fields)
-        .unwrap_or_default();
-    let times: Vec<u64> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map_while(|field| field.parse().ok())
-        .collect();
+    let fields = text.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+    let times: Vec<u64> = fields.split_whitespace().skip(11).take(2).map_while(|field| field.parse().ok()).collect();
     let &[user, system] = times.as_slice() else {
         anyhow::bail!("{path}: no CPU times");
     };

@@ -61,11 +61,7 @@ pub trait Wire: Sized {
 
     /// Takes one message from the front of `bytes`: its length and meaning, `None` while it is incomplete.
     /// What it calls for in return is appended to `out`.
-    fn hear(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<(usize, Event)>, Unexpected>;
+    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<(usize, Event)>, Unexpected>;
 }
 
 /// The payload of the push of this number.

@@ -85,11 +85,7 @@ impl Relay {
             sockopt::set_tcp_nodelay(&socket, true)?;
             let number = usize::try_from(socket.as_raw_fd())?;
             self.poller.add(&socket, number)?;
-            let connection = Connection {
-                socket,
-                unparsed: Vec::new(),
-                unsent: Vec::new(),
-            };
+            let connection = Connection { socket, unparsed: Vec::new(), unsent: Vec::new() };
             if self.connections.len() <= number {
                 self.connections.resize_with(number + 1, || None);
             }
@@ -185,11 +181,7 @@ impl Relay {
         if connection.unsent.is_empty() {
             return;
         }
-        match net::send(
-            &connection.socket,
-            &connection.unsent,
-            net::SendFlags::NOSIGNAL,
-        ) {
+        match net::send(&connection.socket, &connection.unsent, net::SendFlags::NOSIGNAL) {
             Ok(sent) if sent == connection.unsent.len() => connection.unsent = Vec::new(),
             Ok(sent) => drop(connection.unsent.drain(..sent)),
             Err(Errno::AGAIN) => {}

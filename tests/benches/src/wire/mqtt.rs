@@ -48,11 +48,7 @@ impl Wire for Mqtt {
         }
     }
 
-    fn hear(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<(usize, Event)>, Unexpected> {
+    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<(usize, Event)>, Unexpected> {
         let Some((total, kind, body)) = packet(bytes)? else {
             return Ok(None);
         };
@@ -85,12 +81,7 @@ impl Mqtt {
         Ok(Event::Quiet)
     }
 
-    fn handle_publish(
-        &self,
-        kind: u8,
-        body: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Event, Unexpected> {
+    fn handle_publish(&self, kind: u8, body: &[u8], out: &mut Vec<u8>) -> Result<Event, Unexpected> {
         let (topic, packet, payload) = publish(kind, body)?;
         if let Some(packet) = packet {
             out.extend_from_slice(&[PUBACK, 2]);
@@ -98,9 +89,8 @@ impl Mqtt {
         }
         match self.role {
             Role::Device(_) => {
-                let command: &[u8; COMMAND_LEN] = payload
-                    .first_chunk()
-                    .ok_or_else(|| Unexpected(format!("a command of {} bytes", payload.len())))?;
+                let command: &[u8; COMMAND_LEN] =
+                    payload.first_chunk().ok_or_else(|| Unexpected(format!("a command of {} bytes", payload.len())))?;
                 put_publish(out, b"rb", None, &command[..8]);
                 Ok(Event::Commanded)
             }
@@ -128,9 +118,7 @@ fn packet(bytes: &[u8]) -> Result<Option<Packet<'_>>, Unexpected> {
         }
     }
     if rest.len() >= 4 {
-        return Err(Unexpected(
-            "an MQTT length of more than four bytes".to_owned(),
-        ));
+        return Err(Unexpected("an MQTT length of more than four bytes".to_owned()));
     }
     Ok(None)
 }
@@ -141,9 +129,7 @@ type Publish<'a> = (&'a [u8], Option<[u8; 2]>, &'a [u8]);
 fn publish(kind: u8, body: &[u8]) -> Result<Publish<'_>, Unexpected> {
     let cut = || Unexpected("a PUBLISH cut short".to_owned());
     let (length, rest) = body.split_first_chunk().ok_or_else(cut)?;
-    let (topic, rest) = rest
-        .split_at_checked(usize::from(u16::from_be_bytes(*length)))
-        .ok_or_else(cut)?;
+    let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or_else(cut)?;
     if kind & QOS_MASK == 0 {
         return Ok((topic, None, rest));
     }
@@ -152,11 +138,7 @@ fn publish(kind: u8, body: &[u8]) -> Result<Publish<'_>, Unexpected> {
 }
 
 fn put_publish(out: &mut Vec<u8>, topic: &[u8], packet: Option<u16>, payload: &[u8]) {
-    out.push(if packet.is_some() {
-        PUBLISH | QOS_1
-    } else {
-        PUBLISH
-    });
+    out.push(if packet.is_some() { PUBLISH | QOS_1 } else { PUBLISH });
     let packet_len = if packet.is_some() { 2 } else { 0 };
     put_length(out, 2 + topic.len() + packet_len + payload.len());
     put_string(out, topic);
@@ -168,13 +150,7 @@ fn put_publish(out: &mut Vec<u8>, topic: &[u8], packet: Option<u16>, payload: &[
 
 fn put_subscribe(out: &mut Vec<u8>, topics: &[(String, u8)]) {
     out.push(SUBSCRIBE);
-    put_length(
-        out,
-        2 + topics
-            .iter()
-            .map(|(topic, _)| 3 + topic.len())
-            .sum::<usize>(),
-    );
+    put_length(out, 2 + topics.iter().map(|(topic, _)| 3 + topic.len()).sum::<usize>());
     out.extend_from_slice(&[0, 1]);
     for (topic, qos) in topics {
         put_string(out, topic.as_bytes());
@@ -236,16 +212,8 @@ mod tests {
 
     #[test]
     fn a_malformed_packet_is_an_error() {
-        for bytes in [
-            &[PUBLISH | QOS_1, 1, 0][..],
-            &[CONNACK, 2, 0, 5],
-            &[0x30, 255, 255, 255, 255],
-        ] {
-            assert!(
-                Mqtt::new(Role::Backend)
-                    .hear(bytes, &mut Vec::new())
-                    .is_err()
-            );
+        for bytes in [&[PUBLISH | QOS_1, 1, 0][..], &[CONNACK, 2, 0, 5], &[0x30, 255, 255, 255, 255]] {
+            assert!(Mqtt::new(Role::Backend).hear(bytes, &mut Vec::new()).is_err());
         }
     }
 }

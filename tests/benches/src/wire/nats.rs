@@ -19,22 +19,14 @@ pub struct Nats {
 
 impl Wire for Nats {
     fn new(role: Role) -> Self {
-        Self {
-            role,
-            attached: false,
-            unconfirmed: 0,
-        }
+        Self { role, attached: false, unconfirmed: 0 }
     }
 
     /// Nothing: the server speaks first.
     fn open(&mut self, _out: &mut Vec<u8>) {}
 
     fn push(&mut self, device: u32, request: u64, out: &mut Vec<u8>) {
-        put(
-            out,
-            format_args!("PUB cmd.{device} rb.{request} "),
-            &command(request),
-        );
+        put(out, format_args!("PUB cmd.{device} rb.{request} "), &command(request));
     }
 
     fn publish(&mut self, count: u32, out: &mut Vec<u8>) {
@@ -48,11 +40,7 @@ impl Wire for Nats {
         self.unconfirmed += count;
     }
 
-    fn hear(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<(usize, Event)>, Unexpected> {
+    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<(usize, Event)>, Unexpected> {
         let Some(line_len) = bytes.windows(2).position(|pair| pair == b"\r\n") else {
             return Ok(None);
         };
@@ -66,10 +54,7 @@ impl Wire for Nats {
             if bytes.len() < total {
                 return Ok(None);
             }
-            return Ok(Some((
-                total,
-                self.handle_message(subject, reply, payload, out)?,
-            )));
+            return Ok(Some((total, self.handle_message(subject, reply, payload, out)?)));
         }
         let event = match line {
             b"PING" => {
@@ -120,9 +105,7 @@ impl Nats {
                 Ok(Event::Commanded)
             }
             (Role::Device(_), None) => Err(Unexpected("a command without reply".to_owned())),
-            (Role::Backend, _) if subject.starts_with(b"rb.") => {
-                Ok(Event::Answered(request_of(payload)?))
-            }
+            (Role::Backend, _) if subject.starts_with(b"rb.") => Ok(Event::Answered(request_of(payload)?)),
             (Role::Backend, _) => Ok(Event::Delivered),
         }
     }
@@ -141,9 +124,7 @@ fn message_head(head: &[u8]) -> Result<MessageHead<'_>, Unexpected> {
         Some(length) => (Some(third), length),
         None => (None, third),
     };
-    let length = str::from_utf8(length)
-        .ok()
-        .and_then(|digits| digits.parse().ok());
+    let length = str::from_utf8(length).ok().and_then(|digits| digits.parse().ok());
     match length {
         Some(length) if length <= PAYLOAD_LEN_MAX => Ok((subject, reply, length)),
         _ => Err(bad()),
@@ -182,15 +163,9 @@ mod tests {
     fn the_first_pong_attaches_and_later_ones_confirm_events() {
         let mut device = Nats::new(Role::Device(7));
         let mut out = Vec::new();
-        assert_eq!(
-            device.hear(b"PONG\r\n", &mut out),
-            Ok(Some((6, Event::Attached)))
-        );
+        assert_eq!(device.hear(b"PONG\r\n", &mut out), Ok(Some((6, Event::Attached))));
         device.publish(8, &mut out);
-        assert_eq!(
-            device.hear(b"PONG\r\n", &mut out),
-            Ok(Some((6, Event::Taken(8))))
-        );
+        assert_eq!(device.hear(b"PONG\r\n", &mut out), Ok(Some((6, Event::Taken(8)))));
     }
 
     #[test]

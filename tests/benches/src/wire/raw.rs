@@ -52,11 +52,7 @@ impl Wire for Raw {
         }
     }
 
-    fn hear(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<(usize, Event)>, Unexpected> {
+    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<(usize, Event)>, Unexpected> {
         let Some(frame) = Frame::first(bytes) else {
             return Ok(None);
         };
@@ -93,11 +89,7 @@ impl<'a> Frame<'a> {
         let length = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
         let whole = bytes.get(..4 + length)?;
         let (kind, body) = whole.get(4..)?.split_first()?;
-        Some(Self {
-            whole,
-            kind: *kind,
-            body,
-        })
+        Some(Self { whole, kind: *kind, body })
     }
 
     /// The device number that `HELLO` and `PUSH` begin with.
@@ -137,9 +129,6 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(Frame::first(&bytes[..cut]), None);
         }
-        assert_eq!(
-            Frame::first(&bytes).and_then(|frame| frame.device()),
-            Some(7)
-        );
+        assert_eq!(Frame::first(&bytes).and_then(|frame| frame.device()), Some(7));
     }
 }
