@@ -5,13 +5,13 @@
 //! owns no socket, clock, task or memory of payloads; it takes what came with the time, writes what goes
 //! to a [`Transmit`], and says what the server has to do.
 
+mod exchange;
 mod patience;
 mod session;
 
+pub use exchange::{CallRefused, Delivered, HeadCheck, Incoming, MailboxHead, Opening, Outgoing, PageTaken, Wanted};
 pub use patience::Overdue;
-pub use session::{
-    CallRefused, Delivered, HeadCheck, Incoming, MailboxHead, Opening, Outgoing, PageTaken, Session, Wanted,
-};
+pub use session::Session;
 
 use crate::message::ToDevice;
 

@@ -13,12 +13,18 @@ use core::time::Duration;
 use crate::limits::{ACK_TIMEOUT, HANDLING_MAX, PROBE_TIMEOUT, cut_after};
 use crate::time::Instant;
 
+/// Bytes a second of the slowest link that is not taken for a dead one.
+const SLOWEST_LINK: u32 = 1024;
+
 /// Waiting for the oldest unacknowledged message, and for signs of life.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     wait: Wait,
     heard: Instant,
     interval_ms: u32,
+    /// Bytes of payload unacknowledged, about: a slow link needs time to carry them, and a device says
+    /// nothing while a long frame comes in.
+    bytes: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +50,7 @@ pub enum Overdue {
 
 impl Patience {
     pub(super) const fn new(now: Instant, interval: Duration) -> Self {
-        Self { wait: Wait::Quiet, heard: now, interval_ms: interval.as_millis() as u32 }
+        Self { wait: Wait::Quiet, heard: now, interval_ms: interval.as_millis() as u32, bytes: 0 }
     }
 
     /// A frame came. True when it answers a probe: what is unacknowledged is sent once more.
@@ -68,11 +74,15 @@ impl Patience {
         }
     }
 
-    pub(super) fn handle_acked(&mut self, now: Instant, in_flight: usize) {
+    /// `done` messages were acknowledged, `in_flight` are left.
+    pub(super) fn handle_acked(&mut self, now: Instant, done: usize, in_flight: usize) {
+        let (done, left) = (done as u64, in_flight as u64);
+        self.bytes = (u64::from(self.bytes) * left / (done + left).max(1)) as u32;
         self.wait = if in_flight == 0 { Wait::Quiet } else { Wait::Unacked { since: now } };
     }
 
-    pub(super) fn handle_sent(&mut self, now: Instant) {
+    pub(super) fn handle_sent(&mut self, now: Instant, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes as u32);
         if self.wait == Wait::Quiet {
             self.wait = Wait::Unacked { since: now };
         }
@@ -80,10 +90,11 @@ impl Patience {
 
     pub(super) fn poll(&mut self, now: Instant) -> Overdue {
         let cut = self.heard.after(cut_after(Duration::from_millis(self.interval_ms.into())));
+        let carrying = Duration::from_secs(u64::from(self.bytes / SLOWEST_LINK));
         let (due, overdue) = match self.wait {
             Wait::Quiet => (cut, Overdue::Silent),
-            Wait::Unacked { since } => (since.after(ACK_TIMEOUT), Overdue::Probe),
-            Wait::Probed { since } => (since.after(PROBE_TIMEOUT), Overdue::Silent),
+            Wait::Unacked { since } => (since.after(ACK_TIMEOUT + carrying), Overdue::Probe),
+            Wait::Probed { since } => (since.after(PROBE_TIMEOUT + carrying), Overdue::Silent),
             Wait::Handling { since } => (since.after(HANDLING_MAX), Overdue::Stuck),
         };
         if now >= cut {

@@ -2,11 +2,12 @@
 
 use heapless::Deque;
 
+use super::exchange::{CallRefused, Delivered, HeadCheck, Incoming, MailboxHead, Opening, Outgoing, PageTaken, Wanted};
 use super::patience::{Overdue, Patience};
 use super::{Transmit, Violation};
 use crate::id::{Cursor, Epoch, MessageId};
 use crate::key::Key;
-use crate::limits::{EVENT_WINDOW_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, PAYLOAD_OVERHEAD, WINDOW_MAX};
+use crate::limits::{EVENT_WINDOW_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, NUMBER_MAX, PAYLOAD_OVERHEAD, WINDOW_MAX};
 use crate::message::{Code, Flags, FromDevice, ToDevice};
 use crate::time::Instant;
 
@@ -35,6 +36,8 @@ pub struct Session {
     mailbox: Mailbox,
     /// What is in flight is to be read and sent once more.
     is_resending: bool,
+    /// What comes next is of a newer generation: it is read once nothing is in flight.
+    is_switching: bool,
     window: u8,
     receive_limit: u32,
     patience: Patience,
@@ -42,6 +45,9 @@ pub struct Session {
     event_received: u64,
     event_stored: u64,
     events_open: u8,
+    /// Refusals of the device that the store does not have yet: its `Ping` is answered behind them.
+    nacks_open: u8,
+    is_pong_due: bool,
 }
 
 /// What is known of the mailbox behind `head`.
@@ -55,146 +61,10 @@ enum Mailbox {
     Reading { hinted: MessageId },
 }
 
-/// What a session begins with, from `Hello` and the store's answer to `attach`.
-#[derive(Clone, Copy, Debug)]
-pub struct Opening {
-    /// Number of the session.
-    pub epoch: Epoch,
-    /// Generation of the mailbox, or of its first waiting entry if that is older.
-    pub generation: u64,
-    /// Messages up to here may have reached the device before.
-    pub offered: Cursor,
-    /// How far the device handled its mailbox.
-    pub cursor: Cursor,
-    /// Messages the device can hold (1 …; at most [`WINDOW_MAX`] are used).
-    pub window: u8,
-    /// Largest frame the device takes, in bytes.
-    pub receive_limit: u32,
-    /// Heartbeat asked for.
-    pub interval: core::time::Duration,
-    /// Last stored event of the device's queue.
-    pub event_position: u64,
-    /// Store's time now, milliseconds since 1970.
-    pub store_ms: u64,
-}
-
-/// A message to be sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
-    /// Its id.
-    pub id: MessageId,
-    /// Path and schema.
-    pub key: Key,
-    /// Store's time at which it expires, 0 for never.
-    pub expires_ms: u64,
-    /// The command.
-    pub payload: &'a [u8],
-}
-
-/// What became of a `Deliver`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
-    /// It went straight out.
-    Sent,
-    /// It was sent already.
-    Known,
-    /// It is not next in order or the window is full: the mailbox will be read.
-    Later,
-}
-
-/// How far a page of the mailbox was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageTaken {
-    /// Entries sent or known, from the first.
-    pub taken: usize,
-    /// The entry after those cannot ever be sent, for this reason: record it and read again.
-    pub refused: Option<(MessageId, Code)>,
-}
-
-/// A read of the mailbox that the session wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Only entries behind this one.
-    pub after: Cursor,
-    /// Most entries.
-    pub limit: u32,
-}
-
-/// Where the store says the mailbox stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MailboxHead {
-    /// Current generation, 0 before the first message.
-    pub generation: u64,
-    /// Last sequence assigned.
-    pub last: u64,
-}
-
-/// What comparing with the store's head showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeadCheck {
-    /// Nothing new.
-    Same,
-    /// Messages wait: the mailbox will be read.
-    More,
-    /// The store is behind what was sent: it lost its tail.
-    RolledBack,
-}
-
-/// Why a call did not go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallRefused {
-    /// Larger than the device takes.
-    TooLarge {
-        /// Largest payload, in bytes.
-        max: u32,
-    },
-}
-
-/// What a frame of the device means for the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Incoming<'a> {
-    /// Nothing to do.
-    Nothing,
-    /// A heartbeat: compare the mailbox's head with the store.
-    Heartbeat,
-    /// Every message up to this one is handled.
-    Acked(MessageId),
-    /// Every message before this one is handled, this one refused.
-    Nacked(MessageId, Code),
-    /// Answer to a call.
-    Reply {
-        /// Request id given by [`Session::call`].
-        request: u32,
-        /// Its status.
-        status: Code,
-        /// Its payload.
-        payload: &'a [u8],
-    },
-    /// An event to store.
-    Event {
-        /// Position in the device's queue.
-        sequence: u64,
-        /// Path and schema.
-        key: Key,
-        /// What happened.
-        payload: &'a [u8],
-    },
-    /// Part of the interface.
-    Interface {
-        /// Where it begins.
-        offset: u32,
-        /// Length of the whole.
-        total: u32,
-        /// The bytes.
-        chunk: &'a [u8],
-    },
-    /// The device leaves.
-    Bye,
-}
-
 impl Session {
     /// Opens the session; the caller has written `Welcome` with `opening.generation`. The entries that came
-    /// with the answer to `attach` follow by [`handle_page`](Self::handle_page).
+    /// with the answer to `attach` follow by [`handle_page`](Self::handle_page), or are given up by
+    /// [`handle_read_failed`](Self::handle_read_failed).
     pub fn new(now: Instant, opening: &Opening) -> Self {
         Self {
             epoch: opening.epoch,
@@ -207,8 +77,9 @@ impl Session {
             acked: opening.cursor,
             head: MailboxHead::default(),
             offered: opening.offered,
-            mailbox: Mailbox::More,
+            mailbox: Mailbox::Reading { hinted: MessageId::default() },
             is_resending: false,
+            is_switching: false,
             window: opening.window.clamp(1, WINDOW_MAX as u8),
             receive_limit: opening.receive_limit,
             patience: Patience::new(now, opening.interval),
@@ -216,6 +87,8 @@ impl Session {
             event_received: opening.event_position,
             event_stored: opening.event_position,
             events_open: 0,
+            nacks_open: 0,
+            is_pong_due: false,
         }
     }
 
@@ -235,9 +108,10 @@ impl Session {
                 Incoming::Nothing
             }
             FromDevice::Ack { sequence } => self.handle_ack(now, sequence)?.map_or(Incoming::Nothing, Incoming::Acked),
-            FromDevice::Nack { sequence, code } => {
-                self.handle_ack(now, sequence)?.map_or(Incoming::Nothing, |id| Incoming::Nacked(id, code))
-            }
+            FromDevice::Nack { sequence, code } => self.handle_ack(now, sequence)?.map_or(Incoming::Nothing, |id| {
+                self.nacks_open = self.nacks_open.saturating_add(1);
+                Incoming::Nacked(id, code)
+            }),
             FromDevice::Generation { generation } if generation == self.generation => {
                 self.is_confirmed = true;
                 Incoming::Nothing
@@ -250,8 +124,11 @@ impl Session {
             FromDevice::Interface { offset, total, chunk } => Incoming::Interface { offset, total, chunk },
             FromDevice::Bye => Incoming::Bye,
         };
-        // The device lives, but what it was sent may be lost or waits in its handler: send it again, once.
-        if answers_probe && !self.in_flight.is_empty() {
+        // The device lives, but what it was sent may be lost: send it again, once. Not when it has it in its
+        // handler or was done with some of it just now.
+        let is_at_work =
+            matches!(frame, FromDevice::Busy) || matches!(incoming, Incoming::Acked(_) | Incoming::Nacked(..));
+        if answers_probe && !is_at_work && !self.in_flight.is_empty() {
             self.is_resending = true;
         }
         Ok(incoming)
@@ -291,6 +168,8 @@ impl Session {
         let free = usize::from(self.window).saturating_sub(open);
         let wanted = match self.mailbox {
             Mailbox::Reading { .. } => return None,
+            // Nothing would be taken before the device is done with the older generation.
+            Mailbox::More if self.is_switching && open > 0 && !self.is_resending => return None,
             _ if self.is_resending => Wanted { after: self.acked, limit: (open + free) as u32 },
             // Reading waits until half of the window is free, so that pages are worth their round trip.
             Mailbox::More if open <= free => Wanted { after: self.sent, limit: free as u32 },
@@ -314,6 +193,7 @@ impl Session {
             Mailbox::Clean | Mailbox::More => MessageId::default(),
         };
         self.is_resending = false;
+        self.is_switching = false;
         self.mailbox = Mailbox::More;
         let mut taken = 0;
         for entry in entries {
@@ -348,9 +228,8 @@ impl Session {
         if head == self.head {
             return HeadCheck::Same;
         }
-        if self.mailbox == Mailbox::Clean {
-            self.mailbox = Mailbox::More;
-        }
+        // The answer to a read that is under way may be older than this.
+        self.handle_hint(MessageId::new(head.generation, head.last));
         HeadCheck::More
     }
 
@@ -381,6 +260,12 @@ impl Session {
             self.event_stored = upto;
         }
         out.transmit(&ToDevice::EventAck { sequence: self.event_stored });
+    }
+
+    /// `count` messages that came as [`Incoming::Nacked`] are recorded as refused.
+    pub fn handle_nacks_stored(&mut self, now: Instant, count: usize, out: &mut impl Transmit) {
+        self.nacks_open = self.nacks_open.saturating_sub(count.min(255) as u8);
+        self.pong(now, out);
     }
 
     /// To be called from time to time, at the latest when [`Overdue::Nothing`] said. Early and repeated
@@ -434,8 +319,17 @@ impl Session {
             return Err(Violation::Interval { ms: next_ms });
         }
         self.patience.handle_interval(next_ms);
-        out.transmit(&ToDevice::Pong { now_ms: self.clock_ms(now) });
+        self.is_pong_due = true;
+        self.pong(now, out);
         Ok(Incoming::Heartbeat)
+    }
+
+    /// The device takes a `Pong` for the word that its refusals arrived and forgets them: a message would be
+    /// taken for handled if that were not true.
+    fn pong(&mut self, now: Instant, out: &mut impl Transmit) {
+        if self.nacks_open == 0 && core::mem::take(&mut self.is_pong_due) {
+            out.transmit(&ToDevice::Pong { now_ms: self.clock_ms(now) });
+        }
     }
 
     fn handle_ack(&mut self, now: Instant, sequence: u64) -> Result<Option<MessageId>, Violation> {
@@ -447,21 +341,21 @@ impl Session {
         if sequence > sent {
             return Err(Violation::AckAhead { sequence, sent });
         }
-        let mut progressed = false;
+        let mut done = 0;
         while self.in_flight.front().is_some_and(|oldest| *oldest <= sequence) {
             self.in_flight.pop_front();
-            progressed = true;
+            done += 1;
         }
-        if !progressed {
+        if done == 0 {
             return Ok(None);
         }
         self.acked = MessageId::new(self.generation, sequence);
-        self.patience.handle_acked(now, self.in_flight.len());
+        self.patience.handle_acked(now, done, self.in_flight.len());
         Ok(Some(self.acked))
     }
 
     fn handle_event<'a>(&mut self, sequence: u64, key: Key, payload: &'a [u8]) -> Result<Incoming<'a>, Violation> {
-        if sequence <= self.event_received || self.events_open >= EVENT_WINDOW_MAX {
+        if sequence <= self.event_received || sequence > NUMBER_MAX || self.events_open >= EVENT_WINDOW_MAX {
             return Err(Violation::Event { sequence });
         }
         self.event_received = sequence;
@@ -476,16 +370,18 @@ impl Session {
             }
             return Offer::Taken;
         }
+        // Before the generation: one that is announced is followed by a message, so there is one at a time.
+        if entry.payload.len() > self.payload_max() {
+            return Offer::Refused(Code::TOO_LARGE);
+        }
         if entry.id.generation != self.generation {
             if !self.in_flight.is_empty() {
+                self.is_switching = true;
                 return Offer::Full;
             }
             self.generation = entry.id.generation;
             self.is_confirmed = false;
             out.transmit(&ToDevice::Generation { generation: self.generation });
-        }
-        if entry.payload.len() > self.payload_max() {
-            return Offer::Refused(Code::TOO_LARGE);
         }
         if !self.has_room(entry) {
             return Offer::Full;
@@ -503,7 +399,7 @@ impl Session {
         // `has_room` keeps the queue below its capacity.
         let _ = self.in_flight.push_back(message.id.sequence);
         self.sent = message.id;
-        self.patience.handle_sent(now);
+        self.patience.handle_sent(now, message.payload.len());
     }
 
     fn transmit(&self, message: &Outgoing<'_>, out: &mut impl Transmit) {

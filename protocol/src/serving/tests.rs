@@ -268,3 +268,106 @@ fn what_was_never_sent_cannot_be_acknowledged() {
 fn one_session_takes_less_than_400_bytes() {
     assert!(size_of::<Session>() < 400, "{}", size_of::<Session>());
 }
+
+#[test]
+fn a_newer_generation_is_not_read_again_and_again_while_the_older_one_is_in_flight() {
+    let (mut session, mut wire) = session(4);
+    session.handle_deliver(at(0), &message(1), &mut wire);
+    let newer = Outgoing { id: MessageId::new(GENERATION + 9, 2), ..message(2) };
+    let newer_head = MailboxHead { generation: GENERATION + 9, last: 2 };
+    session.handle_deliver(at(0), &newer, &mut wire);
+    session.poll_read().unwrap();
+    session.handle_page(at(1), [newer], newer_head, false, &mut wire);
+    assert_eq!(session.poll_read(), None, "nothing would come of it");
+    ack(&mut session, 2, 1, &mut wire);
+    session.poll_read().unwrap();
+    session.handle_page(at(3), [newer], newer_head, false, &mut wire);
+    assert_eq!(wire.take(), ["m1", "g1000009", "m2"]);
+    assert_eq!(session.poll_read(), None);
+}
+
+#[test]
+fn a_generation_is_announced_only_with_a_message_of_it() {
+    let (mut session, mut wire) = session(4);
+    let large = vec![0; 600];
+    let first = Outgoing { id: MessageId::new(GENERATION + 1, 1), payload: &large, ..message(1) };
+    let second = Outgoing { id: MessageId::new(GENERATION + 2, 2), ..message(2) };
+    session.handle_deliver(at(0), &second, &mut wire);
+    let newer_head = MailboxHead { generation: GENERATION + 2, last: 2 };
+    session.poll_read().unwrap();
+    let page = session.handle_page(at(1), [first, second], newer_head, false, &mut wire);
+    assert_eq!(page.refused, Some((first.id, Code::TOO_LARGE)));
+    session.poll_read().unwrap();
+    session.handle_page(at(2), [second], newer_head, false, &mut wire);
+    assert_eq!(wire.take(), ["g1000002", "m2"]);
+}
+
+#[test]
+fn a_head_that_grew_during_a_read_is_read_after_it() {
+    let (mut session, mut wire) = session(4);
+    session.handle_deliver(at(1), &message(2), &mut wire);
+    session.poll_read().unwrap();
+    assert_eq!(session.handle_head(head(3)), HeadCheck::More);
+    session.handle_page(at(2), [message(1), message(2)], head(2), false, &mut wire);
+    assert!(session.poll_read().is_some());
+}
+
+#[test]
+fn a_message_announced_while_the_device_attached_is_read_after_the_first_page() {
+    let mut session = Session::new(at(0), &opening(4));
+    let mut wire = Wire::default();
+    session.handle_hint(MessageId::new(GENERATION, 1));
+    session.handle_page(at(0), [], head(0), false, &mut wire);
+    assert!(session.is_waiting());
+    assert!(session.poll_read().is_some());
+}
+
+#[test]
+fn a_probed_device_at_work_is_not_sent_everything_again() {
+    let (mut session, mut wire) = session(4);
+    session.handle_deliver(at(0), &message(1), &mut wire);
+    session.handle_deliver(at(0), &message(2), &mut wire);
+    session.handle_timeout(at(5_000), &mut wire);
+    session.handle_frame(at(5_100), &FromDevice::Busy, &mut wire).unwrap();
+    assert_eq!(session.poll_read(), None, "it is in the handler");
+    ack(&mut session, 6_000, 1, &mut wire);
+    session.handle_timeout(at(11_000), &mut wire);
+    ack(&mut session, 11_100, 2, &mut wire);
+    assert_eq!(session.poll_read(), None);
+}
+
+#[test]
+fn a_slow_link_gets_time_to_carry_a_large_message() {
+    let mut session = Session::new(at(0), &Opening { receive_limit: 65_536, ..opening(4) });
+    let mut wire = Wire::default();
+    session.handle_page(at(0), [], head(0), false, &mut wire);
+    let large = vec![0; 60 * 1024];
+    session.handle_deliver(at(0), &Outgoing { payload: &large, ..message(1) }, &mut wire);
+    assert_eq!(session.handle_timeout(at(64_999), &mut wire), Overdue::Nothing(at(65_000)));
+    assert_eq!(session.handle_timeout(at(65_000), &mut wire), Overdue::Probe);
+    ack(&mut session, 65_001, 1, &mut wire);
+    session.handle_deliver(at(70_000), &message(2), &mut wire);
+    assert_eq!(session.handle_timeout(at(75_000), &mut wire), Overdue::Probe, "the allowance ends with the message");
+}
+
+#[test]
+fn numbers_past_2_to_the_53_never_reach_the_store() {
+    let (mut session, mut wire) = session(4);
+    let event = FromDevice::Event { sequence: 1 << 53, key: KEY, payload: b"" };
+    assert_eq!(session.handle_frame(at(0), &event, &mut wire), Err(Violation::Event { sequence: 1 << 53 }));
+}
+
+#[test]
+fn a_ping_behind_a_refusal_is_answered_once_the_refusal_is_stored() {
+    let (mut session, mut wire) = session(4);
+    session.handle_deliver(at(0), &message(1), &mut wire);
+    let nack = FromDevice::Nack { sequence: 1, code: Code::DEVICE_ERROR };
+    let refused = Incoming::Nacked(message(1).id, Code::DEVICE_ERROR);
+    assert_eq!(session.handle_frame(at(1), &nack, &mut wire), Ok(refused));
+    session.handle_frame(at(2), &FromDevice::Ping { next_ms: 60_000 }, &mut wire).unwrap();
+    assert_eq!(wire.take(), ["m1"]);
+    session.handle_nacks_stored(at(3), 1, &mut wire);
+    assert_eq!(wire.take(), ["pong3"]);
+    session.handle_nacks_stored(at(4), 1, &mut wire);
+    assert_eq!(wire.take(), [""; 0]);
+}
