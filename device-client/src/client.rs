@@ -39,6 +39,8 @@ pub struct Link {
     pub epoch: u64,
     /// Sessions opened since power-on.
     pub sessions: u32,
+    /// Connections that ended with an error, or could not be made.
+    pub failures: u32,
     /// Why the last connection ended or could not be made.
     pub last_error: Option<Error>,
 }
@@ -172,6 +174,7 @@ fn link(core: &Core<'_>) -> Link {
         state: core.session.state(),
         epoch: core.session.epoch(),
         sessions: core.desk.sessions,
+        failures: core.desk.failures,
         last_error: core.desk.last_error,
     }
 }

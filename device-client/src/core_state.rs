@@ -34,6 +34,7 @@ pub(crate) struct Desk {
     pub(crate) stored: u32,
     pub(crate) dropped: u32,
     pub(crate) sessions: u32,
+    pub(crate) failures: u32,
     pub(crate) is_stopping: bool,
     /// The handles changed something that the runner has to look at.
     pub(crate) is_changed: bool,
@@ -130,6 +131,7 @@ impl Desk {
             stored: 0,
             dropped: 0,
             sessions: 0,
+            failures: 0,
             is_stopping: false,
             is_changed: false,
             runner: WakerRegistration::new(),

@@ -129,23 +129,21 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
             }
             let ended = self.connect_once().await;
             let random = self.random()?;
-            let end = self.shared.with(|now, core| {
-                let end = core.handle_disconnected(now, random);
-                let error = match end {
+            self.shared.with(|now, core| {
+                let error = match core.handle_disconnected(now, random) {
                     End::Rejected(code) => Some(Error::Rejected(code)),
                     End::Asked(reason) => Some(Error::Asked(reason)),
                     End::Redirected | End::Left => None,
                     End::Lost | End::Fault(_) => ended.err(),
                 };
+                core.desk.failures = core.desk.failures.wrapping_add(u32::from(error.is_some()));
                 core.desk.last_error = error.or(core.desk.last_error);
-                end
             });
             match ended {
                 Err(error @ (Error::Config(_) | Error::Rng | Error::FrameLimit { .. })) => return Err(error),
                 Err(error) => debug!("connection ended: {}", error),
                 Ok(()) => debug!("connection ended in good order"),
             }
-            let _ = end;
         }
     }
 
