@@ -113,7 +113,14 @@ pub const ALL: &[Scenario] = &[
         name: "forgetful",
         persistent: false,
         limits: Limits { window: 1, ..LIMITS },
-        budget: Budget { drops: 1, power: 1, delays: 1, ..NONE },
+        budget: Budget { drops: 1, power: 1, ..NONE },
+        ..PLAIN
+    },
+    Scenario {
+        name: "forgetful-late",
+        persistent: false,
+        limits: Limits { window: 1, ..LIMITS },
+        budget: Budget { power: 1, delays: 1, ..NONE },
         ..PLAIN
     },
     Scenario { name: "prompt", sends: 3, heartbeat: false, budget: Budget { hang_ups: 1, delays: 1, ..NONE }, ..PLAIN },

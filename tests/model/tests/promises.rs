@@ -25,6 +25,7 @@ hold! {
     promises_hold_over_a_bad_link: "link",
     promises_hold_over_a_power_loss: "power",
     promises_hold_for_a_device_that_forgets_its_cursor: "forgetful",
+    a_late_append_to_a_device_that_forgets_is_marked: "forgetful-late",
     everything_goes_out_without_waiting_for_a_heartbeat: "prompt",
     retried_late_and_killed_appends_store_once: "retry",
     a_retry_after_its_id_was_evicted_stores_nothing: "overrun",

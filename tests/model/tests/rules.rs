@@ -29,7 +29,7 @@ use Violation::*;
 needed! {
     // §6.2
     an_append_that_does_not_raise_offered_leaves_a_second_handing_unmarked: AppendRaisesOffered in "forgetful" breaks Unmarked(_),
-    a_found_append_that_does_not_raise_offered_leaves_a_second_handing_unmarked: FoundAppendRaisesOffered in "forgetful" breaks Unmarked(_),
+    a_found_append_that_does_not_raise_offered_leaves_a_second_handing_unmarked: FoundAppendRaisesOffered in "forgetful-late" breaks Unmarked(_),
     a_retry_that_does_not_look_for_its_id_doubles: RetryReadsRecentIds in "retry" breaks Doubled(_),
     a_first_try_overtaken_by_its_retry_doubles: FirstTryReadsRecentIds in "retry" breaks Doubled(_),
     a_retry_whose_id_was_evicted_doubles: RingOverrunIsUnknown in "overrun" breaks Doubled(_),
@@ -63,9 +63,9 @@ needed! {
     a_cursor_over_a_nack_that_was_lost_reads_acked: NacksComeWithHello in "refusal" breaks FalseState(..),
     // §6.5
     a_rollback_without_a_generation_loses_a_newer_message: NewLineageOpensGeneration in "rollback" breaks StateWentBack(..),
-    a_generation_by_counting_repeats: GenerationIsTheTime in "two-rollbacks" breaks X,
-    neither_time_nor_device: GenerationIsTheTime | GenerationExceedsDevices in "unnoticed-twice" breaks X,
-    renumbered_survivors: SurvivorsKeepTheirIds in "rollback" breaks X,
+    a_generation_by_counting_repeats: GenerationIsTheTime in "two-rollbacks" breaks StateWentBack(..),
+    a_generation_below_the_devices_own_repeats: GenerationIsTheTime | GenerationExceedsDevices in "unnoticed-twice" breaks FalseState(..),
+    renumbered_survivors_are_not_found_by_their_ids: SurvivorsKeepTheirIds in "rollback" breaks FalseState(..),
     survivors_handed_over_again_are_unmarked: NewLineageRaisesOffered in "rollback-power" breaks Unmarked(_),
     expired_survivors_claim_that_they_never_ran: OtherLineageMayHaveRun in "expiry-rollback" breaks FalseState(..),
     an_unnoticed_rollback_and_a_new_attach_lose_a_newer_message: CursorAheadOpensGeneration in "unnoticed" breaks Lost(_) | FalseState(..),
@@ -80,7 +80,7 @@ needed! {
     a_message_in_the_handler_is_handed_over_again: DropsWhatIsInHandler in "link" breaks Doubled(_),
     a_handled_message_is_handed_over_again: DropsBelowCursor in "link" breaks Doubled(_),
     an_ack_is_taken_for_the_newer_generation: AcksBelongToAnsweredGeneration in "rollback" breaks FalseState(..),
-    an_ack_in_a_foreign_generation: AcksNameTheirGeneration in "rollback-drop" breaks X,
+    an_ack_in_a_foreign_generation_trims_what_nobody_handled: AcksNameTheirGeneration in "rollback-drop" breaks FalseState(..),
     an_ack_at_handing_over_claims_too_much: HandlerReturnAcknowledges in "link" breaks FalseState(..),
     // §7 forwarding a send
     a_hung_up_client_takes_its_deliver_along: AppendOutlivesTheClient in "prompt" breaks Lost(_),
