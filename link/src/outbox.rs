@@ -1,5 +1,7 @@
 //! The outbox: encoded frames that wait to be taken, all at once, by a writer or by the peer itself.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use imlink_protocol::frame;
 use imlink_protocol::limits::LINK_FRAME_LEN_MAX;
@@ -11,6 +13,8 @@ use tokio::sync::Notify;
 
 use crate::SendError;
 
+/// How long the peer of a closed link may take what is in the outbox.
+const LINGER: Duration = Duration::from_secs(10);
 /// Room asked for first; most frames fit.
 const FRAME_GUESS: usize = 512;
 
@@ -107,8 +111,19 @@ impl Outbox {
     }
 }
 
-/// Empties `outbox` into `stream` until the link closes or the stream breaks.
+/// Empties `outbox` into `stream` until the link closes or the stream breaks. A peer that does not read
+/// cannot hold a closed link's frames for ever.
 pub(crate) async fn write_to(outbox: std::sync::Arc<Outbox>, mut stream: OwnedWriteHalf) {
+    tokio::select! {
+        () = write_all(&outbox, &mut stream) => {}
+        () = async {
+            outbox.closed().await;
+            tokio::time::sleep(LINGER).await;
+        } => {}
+    }
+}
+
+async fn write_all(outbox: &Outbox, stream: &mut OwnedWriteHalf) {
     while let Some(frames) = outbox.take().await {
         if stream.write_all(&frames).await.is_err() {
             outbox.close();

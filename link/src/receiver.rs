@@ -1,5 +1,6 @@
 //! The receiving half: whole frames, as many as one read brought.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -50,7 +51,12 @@ impl Receiver {
                 }
                 buffer.reserve(16 * 1024);
                 if stream.read_buf(buffer).await? == 0 {
-                    return Ok(None);
+                    // Cut within a frame is not closed in good order: what was in it is lost.
+                    return if buffer.is_empty() {
+                        Ok(None)
+                    } else {
+                        Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
+                    };
                 }
             },
         }

@@ -69,3 +69,36 @@ async fn garbage_ends_the_link_with_its_name() {
     let error = link.receiver.receive().await.unwrap_err();
     assert_eq!(error.to_string(), "the peer sent frame length is not a minimal varint of at most 3 bytes");
 }
+
+#[tokio::test]
+async fn a_stream_cut_within_a_frame_is_not_closed_in_good_order() {
+    use tokio::io::AsyncWriteExt;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut link = over_tcp(stream, OUTBOX_LEN_DEFAULT).unwrap();
+    let mut frames = Vec::new();
+    encode_onto(&7u32, &mut frames).unwrap();
+    encode_onto(&8u32, &mut frames).unwrap();
+    peer.write_all(&frames[..frames.len() - 1]).await.unwrap();
+    drop(peer);
+    assert_eq!(numbers(&mut link, 1).await, [7]);
+    assert!(matches!(link.receiver.receive().await, Err(LinkError::Io(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_cannot_hold_a_closed_link() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (silent, _) = listener.accept().await.unwrap();
+    let link = over_tcp(there, OUTBOX_LEN_DEFAULT).unwrap();
+    let outbox = std::sync::Arc::downgrade(&link.sender.outbox);
+    for _ in 0..400 {
+        link.sender.send(&[0u8; 60_000].as_slice()).unwrap();
+    }
+    drop(link);
+    while outbox.strong_count() > 0 {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    drop(silent);
+}
