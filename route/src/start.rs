@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use imlink_protocol::link::backend::State;
 use imlink_store::{Store, lease};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -20,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, ConfigError};
 use crate::core::Core;
 use crate::handle::Route;
-use crate::{backend, http, login, node, sweep};
+use crate::outgoing::Outgoing;
+use crate::push::settle;
+use crate::{backend, call, http, login, node, sweep};
 
 /// Why a route does not start.
 #[derive(Debug, thiserror::Error)]
@@ -149,10 +152,21 @@ async fn leave(core: Arc<Core>, drain: Duration) {
         tokio::time::sleep(QUIET / 10).await;
     }
     core.is_settled.store(false, Ordering::Relaxed);
+    answer_the_rest(&core);
     core.stopped.cancel();
     core.tasks.close();
     // What does not end by itself now waits for a store that is away; nobody waits for it.
     let _ = tokio::time::timeout(STOP_MAX, core.tasks.wait()).await;
+}
+
+/// The drain time is over: whoever still waits hears what can be said.
+fn answer_the_rest(core: &Core) {
+    let mut out = Outgoing::default();
+    let now = Instant::now();
+    core.waiters.take_all(|waiter| settle(core, waiter, State::Unknown, now, &mut out));
+    for server in core.servers.links() {
+        call::link_lost(core, server.incarnation);
+    }
 }
 
 /// Without a request for this long, backends have understood that the route leaves.

@@ -188,6 +188,16 @@ impl Waiters {
         }
     }
 
+    /// Takes everybody.
+    pub(crate) fn take_all(&self, mut answer: impl FnMut(Waiter)) {
+        for shard in &self.shards {
+            for waiter in shard.lock().waiters.drain() {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                answer(waiter);
+            }
+        }
+    }
+
     /// The look-up found no end: who is past its deadline is handed to `answer`, the others wait on.
     pub(crate) fn wait_on(&self, device: &str, id: MessageId, now: Instant, mut answer: impl FnMut(Waiter)) {
         let hash = self.hash(device, id);
