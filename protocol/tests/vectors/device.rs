@@ -1,0 +1,92 @@
+//! Device and IM-server.
+
+use imlink_protocol::message::{Code, Flags, GoAwayReason, Hello, RejectCode, Welcome};
+use imlink_protocol::{Fingerprint, FromDevice, MessageId, ToDevice};
+
+use crate::{ID, KEY, PAYLOAD, Vectors, begins, comes};
+
+comes!(FromDevice, ToDevice);
+
+fn hello() -> Hello<'static> {
+    Hello {
+        version: 1,
+        tenant: "-",
+        device: "lamp-1",
+        incarnation: 0x0123_4567_89ab_cdef,
+        attempt: 1,
+        epoch: 0,
+        cursor: MessageId::new(0, 0),
+        receive_limit: 509,
+        window: 8,
+        fingerprint: Fingerprint::NONE,
+        event_queue: 0x0fed_cba9_8765_4321,
+        ticket: b"",
+    }
+}
+
+#[test]
+fn from_device() {
+    let again = Hello {
+        attempt: 2,
+        epoch: 7,
+        cursor: ID,
+        fingerprint: Fingerprint([0xf0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xff]),
+        ticket: b"ticket",
+        ..hello()
+    };
+    let reply = |status, payload| FromDevice::Reply { request: 3, status, payload };
+    Vectors::default()
+        .add("hello-first", &FromDevice::Hello(hello()))
+        .add("hello-again-with-ticket", &FromDevice::Hello(again))
+        .add("ping", &FromDevice::Ping { next_ms: 300_000 })
+        .add("busy", &FromDevice::Busy)
+        .add("ack", &FromDevice::Ack { sequence: 42 })
+        .add("ack-largest", &FromDevice::Ack { sequence: (1 << 53) - 1 })
+        .add("nack", &FromDevice::Nack { sequence: 42, code: Code(300) })
+        .add("generation", &FromDevice::Generation { generation: ID.generation })
+        .add("reply", &reply(Code::OK, PAYLOAD))
+        .add("reply-deadline", &reply(Code::DEADLINE, b""))
+        .add("event", &FromDevice::Event { sequence: 5, key: KEY, payload: PAYLOAD })
+        .add("event-of-200-bytes", &FromDevice::Event { sequence: 6, key: KEY, payload: &[0xee; 200] })
+        .add("interface", &FromDevice::Interface { offset: 0, total: 300, chunk: &[1, 2, 3] })
+        .add("bye", &FromDevice::Bye)
+        .check("from-device.txt", |bytes| begins::<FromDevice<'_>>(bytes));
+}
+
+#[test]
+fn to_device() {
+    let welcome = Welcome {
+        epoch: 8,
+        generation: ID.generation,
+        heartbeat_s: 300,
+        frame_limit: 4096,
+        event_window: 16,
+        event_position: 5,
+        time_ms: 1_764_000_123_456,
+        ticket: b"ticket",
+    };
+    let message = |flags, expiry_ms| ToDevice::Message { sequence: 42, key: KEY, expiry_ms, flags, payload: PAYLOAD };
+    let mut vectors = Vectors::default()
+        .add("welcome", &ToDevice::Welcome(welcome))
+        .add("welcome-without-ticket", &ToDevice::Welcome(Welcome { ticket: b"", ..welcome }))
+        .add("redirect", &ToDevice::Redirect { address: "10.0.0.1:7001", ticket: b"ticket" })
+        .add("pong", &ToDevice::Pong { now_ms: 300_012 })
+        .add("probe", &ToDevice::Probe)
+        .add("message", &message(Flags::NONE, 0))
+        .add("message-redelivered-with-expiry", &message(Flags::REDELIVERED, 60_000))
+        .add("generation", &ToDevice::Generation { generation: ID.generation + 1 })
+        .add("call", &ToDevice::Call { request: 3, key: KEY, deadline_ms: 305_000, payload: PAYLOAD })
+        .add("cancel", &ToDevice::Cancel { request: 3 })
+        .add("event-ack", &ToDevice::EventAck { sequence: 6 })
+        .add("describe", &ToDevice::Describe { offset: 256 })
+        .add("ticket", &ToDevice::Ticket { ticket: b"ticket" });
+    for code in RejectCode::ALL {
+        let reject = ToDevice::Reject { code: *code, retry_after_s: 30 };
+        vectors = vectors.add(&format!("reject-{}", code.name()), &reject);
+    }
+    for reason in GoAwayReason::ALL {
+        let go_away = ToDevice::GoAway { reason: *reason, reconnect_after_s: 10 };
+        vectors = vectors.add(&format!("go-away-{}", reason.name()), &go_away);
+    }
+    vectors.check("to-device.txt", |bytes| begins::<ToDevice<'_>>(bytes));
+}
