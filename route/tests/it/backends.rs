@@ -59,7 +59,7 @@ async fn many_requests_in_flight_are_each_answered_once_and_stored_in_order() {
     for one in &done {
         assert!(matches!(&one.outcome, Ok(Outcome::Sent(sent)) if sent.state == State::Acked), "{one:?}");
     }
-    let mut last = vec![None; 10];
+    let mut last = [None; 10];
     for _ in 0..5000 {
         let crate::support::Got::Deliver { payload, .. } = node.next().await else { panic!() };
         let tag = u64::from_le_bytes(payload.try_into().unwrap());

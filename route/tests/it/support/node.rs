@@ -43,12 +43,15 @@ pub(crate) enum Got {
     KickDone(String),
 }
 
+/// The day and its ticket key, as the route told them.
+pub(crate) type Keys = Arc<Mutex<Option<(u32, [u8; 32])>>>;
+
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) incarnation: u64,
     pub(crate) sender: Sender,
     pub(crate) got: mpsc::UnboundedReceiver<Got>,
-    pub(crate) keys: Arc<Mutex<Option<(u32, [u8; 32])>>>,
+    pub(crate) keys: Keys,
     held: Arc<Mutex<HashMap<String, Epoch>>>,
     manner: Arc<Mutex<Manner>>,
     attempts: AtomicU32,
@@ -186,7 +189,7 @@ struct Peer {
     sender: Sender,
     store: Store,
     tell: mpsc::UnboundedSender<Got>,
-    keys: Arc<Mutex<Option<(u32, [u8; 32])>>>,
+    keys: Keys,
     held: Arc<Mutex<HashMap<String, Epoch>>>,
     manner: Arc<Mutex<Manner>>,
 }
