@@ -9,7 +9,7 @@ pub enum Rule {
     AppendRaisesOffered,
     /// So does a try that finds its id: its `Deliver` may be the first that an attached device gets.
     FoundAppendRaisesOffered,
-    /// "It keeps the ids of its last 16 appends with their results; … a retry does [read them]."
+    /// "It keeps the ids of its last 16 appends with their results; … a retry does."
     RetryReadsRecentIds,
     /// A first try reads the recent ids too: its own retry may have overtaken it.
     FirstTryReadsRecentIds,
@@ -140,7 +140,7 @@ pub enum Rule {
     StraightOnlyInWindow,
     /// "Else … the more-waiting flag set."
     ElseMoreWaiting,
-    /// "A message delivered meanwhile [attaching] only sets a more-waiting flag" (§5).
+    /// "A message delivered meanwhile (attaching) only sets a more-waiting flag" (§5).
     AttachingSetsMoreWaiting,
     /// "One read at a time per device."
     OneReadAtATime,
@@ -149,11 +149,11 @@ pub enum Rule {
     /// The more-waiting flag is cleared when the read is asked, not when it is answered.
     ReadClearsFlagWhenAsked,
     // §7 forwarding a call
-    /// "A route believes [`NotHere`] only if [its epoch] is ≥ the one it asked for."
+    /// "A route believes `NotHere` only if its epoch is ≥ the one it asked for."
     NotHereNamesTheEpoch,
     /// "Looks up once more, and says `offline` only when the server denied the device."
     LooksUpBeforeOffline,
-    /// "A call waits there [attaching] within its deadline" (§5).
+    /// "A call waits there (attaching) within its deadline" (§5).
     CallWaitsWhileAttaching,
     /// "The server enters the device in its table as *attaching*, then `attach`" (§5).
     TableBeforeAttach,

@@ -167,11 +167,12 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "refusal",
         limits: Limits { ring: 1, ..LIMITS },
-        budget: Budget { nacks: 2, drops: 1, crashes: 1, losses: 1, ..NONE },
+        budget: Budget { nacks: 2, drops: 1, crashes: 1, ..NONE },
         ..PLAIN
     },
     Scenario {
         name: "poison",
+        connections: 6,
         poison: Some(0),
         limits: Limits { attempts: 2, ..LIMITS },
         budget: Budget { drops: 1, ..NONE },
@@ -213,7 +214,7 @@ pub const ALL: &[Scenario] = &[
         budget: Budget { drops: 2, backups: 1, rollbacks: 1, ..NONE },
         ..PLAIN
     },
-    Scenario { name: "reboot", servers: 2, sends: 1, budget: Budget { power: 2, delays: 1, ..NONE }, ..PLAIN },
+    Scenario { name: "reboot", servers: 2, sends: 0, budget: Budget { power: 2, delays: 1, ..NONE }, ..PLAIN },
     Scenario {
         name: "calls",
         servers: 2,

@@ -43,6 +43,7 @@ needed! {
     a_refused_repeat_of_an_attach_never_kicks: EqualAttemptIsSameAttach in "servers-half-open" breaks OldNeverClosed(_),
     a_repeated_attach_that_forgets_whom_it_replaced_never_kicks: SameAttachReturnsReplaced in "servers-half-open" breaks OldNeverClosed(_),
     a_revoked_device_attaches: RevokedIsRefused in "revocation" breaks RevokedAttached,
+    an_attach_that_trims_nothing_leaves_one_sent_for_ever: AttachTrimsToCursor in "rollback" breaks Lost(_),
     a_cursor_by_sequence_alone_trims_newer_ones: CursorTrimsByThePair in "rollback" breaks FalseState(..) | Lost(_),
     an_attach_that_hides_whom_it_replaced_never_kicks: AttachReturnsReplaced in "servers-half-open" breaks OldNeverClosed(_),
     what_was_offered_before_goes_out_unmarked: OfferedIsRedelivered in "forgetful" breaks Unmarked(_),
