@@ -15,6 +15,7 @@ pub mod mailbox;
 mod memory;
 pub mod name;
 mod record;
+mod redis;
 pub mod session;
 mod store;
 
@@ -23,4 +24,5 @@ pub use error::Error;
 pub use idempotency::Idempotent;
 pub use memory::MemoryStore;
 pub use name::DeviceKey;
+pub use redis::RedisStore;
 pub use store::{EventsByShard, Store};

@@ -11,6 +11,7 @@ use crate::idempotency::Idempotent;
 use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
 use crate::memory::MemoryStore;
+use crate::redis::RedisStore;
 use crate::session::{Attach, Attached, Head, Identity, Proof, Provisioned, Reassert, Reasserted, Session};
 use crate::{Config, DeviceKey, Error};
 
@@ -23,6 +24,8 @@ pub type EventsByShard = Vec<(usize, Vec<(Position, Event)>)>;
 pub enum Store {
     /// In this process' memory; lost with it. Every call but `wait_events` is ready at its first poll.
     Memory(MemoryStore),
+    /// In Redis ≥ 7.0 or Valkey, shared by every process that opens it.
+    Redis(RedisStore),
 }
 
 impl Store {
@@ -31,10 +34,18 @@ impl Store {
         Self::Memory(MemoryStore::new(&config))
     }
 
+    /// Opens the store in Redis at `url` (`redis://[user:password@]host:port[/db]`).
+    ///
+    /// Refuses a server older than 7.0, and one whose `maxmemory-policy` is not `noeviction`.
+    pub async fn redis(url: &str, config: Config) -> Result<Self, Error> {
+        RedisStore::open(url, config).await.map(Self::Redis)
+    }
+
     /// Provisions a device: its proof is set, a revocation lifted; mailbox and session stay.
     pub async fn provision(&self, device: &DeviceKey, proof: Proof) -> Result<Provisioned, Error> {
         match self {
             Self::Memory(store) => Ok(store.provision(device, proof)),
+            Self::Redis(store) => store.provision(device, proof).await,
         }
     }
 
@@ -42,6 +53,7 @@ impl Store {
     pub async fn identity(&self, device: &DeviceKey) -> Result<Option<Identity>, Error> {
         match self {
             Self::Memory(store) => Ok(store.identity(device)),
+            Self::Redis(store) => store.identity(device).await,
         }
     }
 
@@ -50,6 +62,7 @@ impl Store {
     pub async fn revoke(&self, device: &DeviceKey) -> Result<Option<Option<Session>>, Error> {
         match self {
             Self::Memory(store) => Ok(store.revoke(device)),
+            Self::Redis(store) => store.revoke(device).await,
         }
     }
 
@@ -58,6 +71,7 @@ impl Store {
     pub async fn remove(&self, device: &DeviceKey) -> Result<Option<Option<Session>>, Error> {
         match self {
             Self::Memory(store) => Ok(store.remove(device)),
+            Self::Redis(store) => store.remove(device).await,
         }
     }
 
@@ -65,6 +79,7 @@ impl Store {
     pub async fn devices(&self, tenant: &str, after: &str, limit: usize) -> Result<Vec<DeviceKey>, Error> {
         match self {
             Self::Memory(store) => Ok(store.devices(tenant, after, limit)),
+            Self::Redis(store) => store.devices(tenant, after, limit).await,
         }
     }
 
@@ -72,6 +87,7 @@ impl Store {
     pub async fn attach(&self, attach: &Attach) -> Result<Attached, Error> {
         match self {
             Self::Memory(store) => Ok(store.attach(attach)),
+            Self::Redis(store) => store.attach(attach).await,
         }
     }
 
@@ -79,6 +95,7 @@ impl Store {
     pub async fn detach(&self, device: &DeviceKey, server_incarnation: u64, epoch: Epoch) -> Result<bool, Error> {
         match self {
             Self::Memory(store) => Ok(store.detach(device, server_incarnation, epoch)),
+            Self::Redis(store) => store.detach(device, server_incarnation, epoch).await,
         }
     }
 
@@ -87,6 +104,7 @@ impl Store {
     pub async fn reassert(&self, sessions: &[Reassert]) -> Result<Vec<Reasserted>, Error> {
         match self {
             Self::Memory(store) => Ok(store.reassert(sessions)),
+            Self::Redis(store) => store.reassert(sessions).await,
         }
     }
 
@@ -94,6 +112,7 @@ impl Store {
     pub async fn heads(&self, devices: &[DeviceKey]) -> Result<Vec<Head>, Error> {
         match self {
             Self::Memory(store) => Ok(store.heads(devices)),
+            Self::Redis(store) => store.heads(devices).await,
         }
     }
 
@@ -101,6 +120,7 @@ impl Store {
     pub async fn append(&self, append: &Append) -> Result<Appended, Error> {
         match self {
             Self::Memory(store) => Ok(store.append(append)),
+            Self::Redis(store) => store.append(append).await,
         }
     }
 
@@ -109,6 +129,7 @@ impl Store {
     pub async fn read_mailbox(&self, read: &Read) -> Result<Option<Page>, Error> {
         match self {
             Self::Memory(store) => Ok(store.read_mailbox(read)),
+            Self::Redis(store) => store.read_mailbox(read).await,
         }
     }
 
@@ -119,6 +140,7 @@ impl Store {
                 store.acknowledge(acks);
                 Ok(())
             }
+            Self::Redis(store) => store.acknowledge(acks).await,
         }
     }
 
@@ -126,6 +148,7 @@ impl Store {
     pub async fn message_state(&self, device: &DeviceKey, id: MessageId) -> Result<Option<State>, Error> {
         match self {
             Self::Memory(store) => Ok(store.message_state(device, id)),
+            Self::Redis(store) => store.message_state(device, id).await,
         }
     }
 
@@ -133,6 +156,7 @@ impl Store {
     pub async fn cancel(&self, device: &DeviceKey, id: MessageId) -> Result<Cancelled, Error> {
         match self {
             Self::Memory(store) => Ok(store.cancel(device, id)),
+            Self::Redis(store) => store.cancel(device, id).await,
         }
     }
 
@@ -140,6 +164,7 @@ impl Store {
     pub async fn idempotent(&self, tenant: &str, key: &str, body_hash: [u8; 32]) -> Result<Idempotent, Error> {
         match self {
             Self::Memory(store) => store.idempotent(tenant, key, body_hash),
+            Self::Redis(store) => store.idempotent(tenant, key, body_hash).await,
         }
     }
 
@@ -150,6 +175,7 @@ impl Store {
                 store.idempotent_done(tenant, key, answer);
                 Ok(())
             }
+            Self::Redis(store) => store.idempotent_done(tenant, key, answer).await,
         }
     }
 
@@ -157,6 +183,7 @@ impl Store {
     pub async fn append_events(&self, batches: &[EventBatch]) -> Result<Vec<EventsStored>, Error> {
         match self {
             Self::Memory(store) => Ok(store.append_events(batches)),
+            Self::Redis(store) => store.append_events(batches).await,
         }
     }
 
@@ -169,6 +196,7 @@ impl Store {
     ) -> Result<Vec<(Position, Event)>, Error> {
         match self {
             Self::Memory(store) => Ok(store.read_events(shard, after, limit)),
+            Self::Redis(store) => store.read_events(shard, after, limit).await,
         }
     }
 
@@ -181,6 +209,7 @@ impl Store {
     ) -> Result<EventsByShard, Error> {
         match self {
             Self::Memory(store) => Ok(store.wait_events(after, limit_per_shard, wait).await),
+            Self::Redis(store) => store.wait_events(after, limit_per_shard, wait).await,
         }
     }
 
@@ -188,6 +217,7 @@ impl Store {
     pub async fn event_tails(&self) -> Result<[Position; SHARDS], Error> {
         match self {
             Self::Memory(store) => Ok(store.event_tails()),
+            Self::Redis(store) => store.event_tails().await,
         }
     }
 
@@ -199,6 +229,7 @@ impl Store {
                 store.commit_events(tenant, group, shard, upto);
                 Ok(())
             }
+            Self::Redis(store) => store.commit_events(tenant, group, shard, upto).await,
         }
     }
 
@@ -206,6 +237,7 @@ impl Store {
     pub async fn committed_events(&self, tenant: &str, group: &str) -> Result<[Position; SHARDS], Error> {
         match self {
             Self::Memory(store) => Ok(store.committed_events(tenant, group)),
+            Self::Redis(store) => store.committed_events(tenant, group).await,
         }
     }
 
@@ -213,6 +245,7 @@ impl Store {
     pub async fn put_interface(&self, tenant: &str, fingerprint: Fingerprint, interface: &[u8]) -> Result<(), Error> {
         match self {
             Self::Memory(store) => store.put_interface(tenant, fingerprint, interface),
+            Self::Redis(store) => store.put_interface(tenant, fingerprint, interface).await,
         }
     }
 
@@ -220,6 +253,7 @@ impl Store {
     pub async fn interface(&self, tenant: &str, fingerprint: Fingerprint) -> Result<Option<Bytes>, Error> {
         match self {
             Self::Memory(store) => Ok(store.interface(tenant, fingerprint)),
+            Self::Redis(store) => store.interface(tenant, fingerprint).await,
         }
     }
 
@@ -230,6 +264,7 @@ impl Store {
                 store.register_route(route, lease);
                 Ok(())
             }
+            Self::Redis(store) => store.register_route(route, lease).await,
         }
     }
 
@@ -237,6 +272,7 @@ impl Store {
     pub async fn routes(&self) -> Result<Vec<lease::Route>, Error> {
         match self {
             Self::Memory(store) => Ok(store.routes()),
+            Self::Redis(store) => store.routes().await,
         }
     }
 
@@ -247,6 +283,7 @@ impl Store {
                 store.remove_route(name, incarnation);
                 Ok(())
             }
+            Self::Redis(store) => store.remove_route(name, incarnation).await,
         }
     }
 
@@ -257,6 +294,7 @@ impl Store {
                 store.register_server(server, lease);
                 Ok(())
             }
+            Self::Redis(store) => store.register_server(server, lease).await,
         }
     }
 
@@ -264,6 +302,7 @@ impl Store {
     pub async fn servers(&self) -> Result<Vec<lease::Server>, Error> {
         match self {
             Self::Memory(store) => Ok(store.servers()),
+            Self::Redis(store) => store.servers().await,
         }
     }
 
@@ -274,6 +313,7 @@ impl Store {
                 store.remove_server(name, incarnation);
                 Ok(())
             }
+            Self::Redis(store) => store.remove_server(name, incarnation).await,
         }
     }
 
@@ -281,6 +321,7 @@ impl Store {
     pub async fn now_ms(&self) -> Result<u64, Error> {
         match self {
             Self::Memory(store) => Ok(store.now_ms()),
+            Self::Redis(store) => store.now_ms().await,
         }
     }
 
@@ -288,6 +329,7 @@ impl Store {
     pub async fn ping(&self) -> Result<(), Error> {
         match self {
             Self::Memory(_) => Ok(()),
+            Self::Redis(store) => store.ping().await,
         }
     }
 
@@ -295,6 +337,7 @@ impl Store {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Memory(_) => "memory",
+            Self::Redis(_) => "redis",
         }
     }
 
@@ -303,6 +346,7 @@ impl Store {
     pub fn outages(&self) -> watch::Receiver<u64> {
         match self {
             Self::Memory(store) => store.outages(),
+            Self::Redis(store) => store.outages(),
         }
     }
 }

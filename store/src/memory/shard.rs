@@ -56,8 +56,8 @@ pub(super) struct Place<'a> {
 impl Place<'_> {
     pub(super) fn insert(&mut self, record: Record) {
         let hasher = self.hasher;
-        let rehash = |record: &Box<Record>| hasher.hash_one(record.key.as_str());
-        self.shard.records.insert_unique(self.hash, Box::new(record), rehash);
+        let record = Box::new(record);
+        self.shard.records.insert_unique(self.hash, record, |record| hasher.hash_one(record.key.as_str()));
     }
 
     pub(super) fn get_mut(&mut self) -> Option<&mut Record> {

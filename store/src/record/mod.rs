@@ -14,6 +14,7 @@ use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
 use imlink_protocol::limits::{GENERATION_AHEAD_MAX, NUMBER_MAX, PAYLOAD_OVERHEAD};
 
 use self::mailbox::Mailbox;
+pub(crate) use self::recent::tag_of;
 use crate::DeviceKey;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Entry, Page, Read, State, Stored};
 use crate::session::{Attach, Attached, Head, Identity, NewSession, Proof, Reassert, Reasserted, Session};
@@ -115,7 +116,7 @@ impl Record {
             false => self.session(),
         };
         if !is_again {
-            self.epoch = self.epoch.max(attach.epoch_floor).max(at.now_ms) + 1;
+            self.epoch = (self.epoch + 1).max(attach.epoch_floor + 1).max(at.now_ms);
         }
         self.seat = Some(seat);
         (self.boot, self.attempt) = (attach.incarnation, attach.attempt);

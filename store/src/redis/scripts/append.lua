@@ -1,0 +1,63 @@
+-- lineage, tag of the append's id, age in ms of its first try ('' when this is it), fingerprint ('' unchecked),
+-- ttl in s, most waiting, bytes a frame adds, key, payload
+local lineage, tag, age, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local ttl, waiting_max, overhead = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local key, payload = ARGV[8], ARGV[9]
+
+local d = load('r0', 'r1', 'r2', 'r3', 't', 'l')
+if not d then return { 1 } end
+local recent = d.extra
+-- Sequence s has place s mod 16: twelve bytes, its id's tag and when it was appended, in s.
+for known = d.last, max(1, d.last - RECENT + 1), -1 do
+  local place = known % RECENT
+  local at = (place % 4) * 12 + 1
+  if string.sub(recent[6 + floor(place / 4)] or '', at, at + 7) == tag then
+    local generation = generation_of(d, known)
+    if generation then
+      local entry = known >= d.first and call('LINDEX', QUEUE, known - d.first) or TOMB
+      local expires = string.sub(entry, 1, 1) == TOMB and 1 or unpack('>I7', entry, 9)
+      if d.seat and d.offered < known then
+        d.offered = known
+        save(d)
+      end
+      return { 0, generation, known, expires, d.seat or '', d.epoch }
+    end
+  end
+end
+if age ~= '' then
+  local since = d.now - tonumber(age)
+  local evicted, moved = unpack('>I7', recent[10] or string.rep('\0', 7)), unpack('>I7', recent[11] or string.rep('\0', 7))
+  local is_moved = d.lineage ~= NO_LINEAGE and d.lineage ~= lineage
+  if is_moved or (evicted ~= 0 and evicted >= since) or (moved ~= 0 and moved >= since) then return { 2 } end
+end
+if d.revoked then return { 3 } end
+if fingerprint ~= '' and fingerprint ~= d.fingerprint then return { 5, d.fingerprint } end
+if d.receive_limit ~= 0 and #payload + overhead > d.receive_limit then return { 6, d.receive_limit } end
+see_lineage(d, lineage, 0)
+expire(d, d.seat)
+if d.waiting >= waiting_max then
+  save(d)
+  return { 4, d.waiting }
+end
+local sequence, expires = d.last + 1, 0
+if ttl > 0 then
+  expires = d.now + ttl * 1000
+  if d.next_expiry == 0 or expires < d.next_expiry then d.next_expiry = expires end
+end
+call('RPUSH', QUEUE, pack('>I1I7I7', fingerprint == '' and 1 or 2, d.generation, expires) .. key .. fingerprint .. payload)
+d.last, d.waiting = sequence, d.waiting + 1
+if d.seat then d.offered = sequence end
+
+local place = sequence % RECENT
+local field, at = floor(place / 4), (place % 4) * 12
+local old = recent[6 + field] or ''
+old = old .. string.rep('\0', at - #old)
+local tagged = tag .. pack('>I4', floor(d.now / 1000))
+local evicted = sequence > RECENT and unpack('>I4', old, at + 9) or nil
+local now_recent = string.sub(old, 1, at) .. tagged .. string.sub(old, at + 13)
+if evicted then
+  save(d, 'r' .. field, now_recent, 't', pack('>I7', evicted * 1000 + 999))
+else
+  save(d, 'r' .. field, now_recent)
+end
+return { 0, d.generation, sequence, expires, d.seat or '', d.epoch }

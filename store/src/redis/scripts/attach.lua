@@ -1,0 +1,46 @@
+-- lineage, server, its incarnation, boot, attempt, epoch floor, cursor's generation, cursor's sequence,
+-- fingerprint, receive limit, window
+local lineage, server, incarnation, boot = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local attempt, epoch_floor = tonumber(ARGV[5]), tonumber(ARGV[6])
+local generation, sequence = tonumber(ARGV[7]), tonumber(ARGV[8])
+local fingerprint, receive_limit, window = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+
+local d = load()
+if not d then return { 1 } end
+if d.revoked then return { 2 } end
+if not is_credible(d, generation, sequence, epoch_floor) then return { 4 } end
+local is_again = d.boot == boot and d.attempt == attempt and d.seat and string.sub(d.seat, 1, 8) == incarnation
+if d.boot == boot then
+  if attempt <= d.attempt and not is_again then return { 3 } end
+elseif d.boot and epoch_floor < d.epoch then
+  -- Attempts compare only within one boot: another boot must know the last session.
+  return { 3 }
+end
+see_lineage(d, lineage, generation)
+if d.generation < generation or (d.generation == generation and d.last < sequence) then
+  open_generation(d, generation)
+end
+local replaced, replaced_epoch = (not is_again and d.seat) or '', d.epoch
+if not is_again then d.epoch = max(d.epoch + 1, epoch_floor + 1, d.now) end
+d.seat, d.boot, d.attempt, d.session_changed = incarnation .. server, boot, attempt, true
+d.fingerprint, d.receive_limit, d.seen = fingerprint, receive_limit, d.now
+
+trim(d, generation, sequence)
+d.doubt = 0
+expire(d, is_again)
+if not is_again then
+  -- The head that was offered too often without progress is given up.
+  while d.first <= d.last do
+    if d.head ~= d.first then d.head, d.offers = d.first, 0 end
+    if d.offers < OFFERS then
+      d.offers = d.offers + 1
+      break
+    end
+    finish(d, unpack('>I7', call('LINDEX', QUEUE, 0), 2), d.first, 6, 0)
+  end
+end
+local reply = { 0, d.epoch, d.generation, replaced, replaced_epoch, generation_of(d, d.offered) or 0, d.offered,
+  d.last, 0, d.now }
+reply[9] = page(d, reply, 0, 0, window)
+save(d)
+return reply

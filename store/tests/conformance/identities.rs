@@ -1,0 +1,132 @@
+//! Who is provisioned.
+
+use imlink_protocol::id::{Cursor, Fingerprint, MessageId};
+use imlink_store::mailbox::{Appended, Cancelled, Read};
+use imlink_store::session::{Attached, Head, Proof, Provisioned, Reasserted};
+use imlink_store::{DeviceKey, Store};
+
+use crate::behaviours;
+use crate::scene::*;
+
+behaviours!(
+    a_device_shows_how_it_was_provisioned,
+    provisioning_again_replaces_the_proof_and_keeps_mailbox_and_session,
+    an_unknown_device_is_refused_everywhere,
+    a_revoked_device_is_refused_and_its_session_is_returned,
+    provisioning_lifts_a_revocation,
+    a_removed_device_is_gone_with_its_mailbox,
+    ids_of_a_removed_device_do_not_come_back_when_it_is_provisioned_again,
+    devices_are_listed_in_order_page_by_page_and_by_tenant,
+);
+
+async fn a_device_shows_how_it_was_provisioned(store: Store) {
+    let device = DeviceKey::single("lamp").expect("is a device id");
+    assert_eq!(store.identity(&device).await.expect("store"), None);
+    let proof = Proof::PublicKey([5; 32]);
+    assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Created);
+    let identity = store.identity(&device).await.expect("store").expect("provisioned");
+    assert_eq!((identity.proof, identity.revoked, identity.session, identity.epoch), (proof, false, None, 0));
+    assert_eq!((identity.seen_ms, identity.receive_limit, identity.mailbox), (0, 0, Head::default()));
+    assert!(identity.created_ms.abs_diff(store.now_ms().await.expect("store")) < 10_000);
+
+    let new = attach(&store, &hello(&device)).await;
+    let identity = store.identity(&device).await.expect("store").expect("provisioned");
+    let session = identity.session.expect("attached");
+    assert_eq!((session.server.as_str(), session.incarnation), ("a", hello(&device).server_incarnation));
+    assert_eq!((session.epoch, identity.epoch), (new.epoch, new.epoch));
+    assert_eq!((identity.fingerprint, identity.receive_limit), (Fingerprint([7; 16]), 4096));
+    assert!(identity.seen_ms >= identity.created_ms);
+}
+
+async fn provisioning_again_replaces_the_proof_and_keeps_mailbox_and_session(store: Store) {
+    let device = lamp(&store).await;
+    let new = attach(&store, &hello(&device)).await;
+    let ids = fill(&store, &device, 2).await;
+    let created_ms = store.identity(&device).await.expect("store").expect("provisioned").created_ms;
+    let proof = Proof::PublicKey([6; 32]);
+    assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Updated);
+    let identity = store.identity(&device).await.expect("store").expect("provisioned");
+    assert_eq!((identity.proof, identity.created_ms), (proof, created_ms));
+    assert_eq!(identity.session.expect("still attached").epoch, new.epoch);
+    assert_eq!((identity.mailbox.last, identity.mailbox.waiting), (ids[1].sequence, 2));
+}
+
+async fn an_unknown_device_is_refused_everywhere(store: Store) {
+    let device = DeviceKey::single("nobody").expect("is a device id");
+    let id = MessageId::new(1, 1);
+    assert_eq!(store.attach(&hello(&device)).await.expect("store"), Attached::UnknownDevice);
+    assert_eq!(store.append(&message(&device, 1)).await.expect("store"), Appended::UnknownDevice);
+    assert_eq!(store.message_state(&device, id).await.expect("store"), None);
+    assert_eq!(store.cancel(&device, id).await.expect("store"), Cancelled::UnknownDevice);
+    assert_eq!(store.revoke(&device).await.expect("store"), None);
+    assert_eq!(store.remove(&device).await.expect("store"), None);
+    assert!(!store.detach(&device, 1, 1).await.expect("store"));
+    assert_eq!(store.heads(std::slice::from_ref(&device)).await.expect("store"), [Head::default()]);
+    acknowledge(&store, &device, 1, id).await;
+    let read = Read { device: device.clone(), epoch: 0, after: Cursor::default(), limit: 1 };
+    assert_eq!(store.read_mailbox(&read).await.expect("store"), None);
+    assert_eq!(store.identity(&device).await.expect("store"), None, "nothing of it was made up");
+}
+
+async fn a_revoked_device_is_refused_and_its_session_is_returned(store: Store) {
+    let device = lamp(&store).await;
+    let new = attach(&store, &hello(&device)).await;
+    let ended = store.revoke(&device).await.expect("store").expect("known").expect("was attached");
+    assert_eq!((ended.server.as_str(), ended.epoch), ("a", new.epoch));
+    assert_eq!(store.revoke(&device).await.expect("store"), Some(None), "no session is left to kick");
+    let mut again = hello(&device);
+    (again.attempt, again.epoch_floor) = (2, new.epoch);
+    assert_eq!(store.attach(&again).await.expect("store"), Attached::Revoked);
+    assert_eq!(store.append(&message(&device, 1)).await.expect("store"), Appended::Revoked);
+    let held = crate::attaching::reassertion(&device, new.epoch);
+    assert_eq!(store.reassert(&[held]).await.expect("store"), [Reasserted::Lost]);
+    let identity = store.identity(&device).await.expect("store").expect("provisioned");
+    assert!(identity.revoked && identity.session.is_none());
+}
+
+async fn provisioning_lifts_a_revocation(store: Store) {
+    let device = lamp(&store).await;
+    store.revoke(&device).await.expect("store");
+    assert_eq!(store.append(&message(&device, 1)).await.expect("store"), Appended::Revoked);
+    store.provision(&device, Proof::Plain).await.expect("store");
+    append(&store, &message(&device, 1)).await;
+    attach(&store, &hello(&device)).await;
+}
+
+async fn a_removed_device_is_gone_with_its_mailbox(store: Store) {
+    let device = lamp(&store).await;
+    let new = attach(&store, &hello(&device)).await;
+    let ids = fill(&store, &device, 2).await;
+    let ended = store.remove(&device).await.expect("store").expect("known").expect("was attached");
+    assert_eq!(ended.epoch, new.epoch);
+    assert_eq!(store.identity(&device).await.expect("store"), None);
+    assert_eq!(store.message_state(&device, ids[0]).await.expect("store"), None);
+    assert!(store.devices("-", "", 10).await.expect("store").is_empty());
+}
+
+async fn ids_of_a_removed_device_do_not_come_back_when_it_is_provisioned_again(store: Store) {
+    let device = lamp(&store).await;
+    let old = fill(&store, &device, 1).await[0];
+    store.remove(&device).await.expect("store");
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    lamp(&store).await;
+    let new = fill(&store, &device, 1).await[0];
+    assert!(new.generation > old.generation, "{new} is not beyond {old}");
+    assert_eq!(state(&store, &device, old).await, imlink_store::mailbox::State::Unknown);
+}
+
+async fn devices_are_listed_in_order_page_by_page_and_by_tenant(store: Store) {
+    for (tenant, name) in [("-", "c"), ("-", "a"), ("-", "b.2"), ("-", "b"), ("x", "b"), ("x-y", "q")] {
+        let device = DeviceKey::new(tenant, name).expect("has its form");
+        store.provision(&device, Proof::Plain).await.expect("store");
+    }
+    let list = async |tenant, after, limit| {
+        let page = store.devices(tenant, after, limit).await.expect("store");
+        page.iter().map(|device| device.device().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(list("-", "", 3).await, ["a", "b", "b.2"]);
+    assert_eq!(list("-", "b.2", 3).await, ["c"]);
+    assert_eq!(list("-", "c", 3).await, Vec::<String>::new());
+    assert_eq!(list("x", "", 3).await, ["b"]);
+    assert_eq!(list("nobody", "", 3).await, Vec::<String>::new());
+}

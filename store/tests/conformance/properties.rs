@@ -1,0 +1,1 @@
+//! Random operations on one mailbox against a simple oracle. A failure prints the seed and operations.

@@ -1,0 +1,120 @@
+//! A `redis-server` of the test's own on a free loopback port, killed when dropped.
+#![allow(dead_code, reason = "each test crate uses the part it needs")]
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The process and its folder.
+pub struct RedisServer {
+    child: Child,
+    folder: TempDir,
+    port: u16,
+    options: Vec<String>,
+}
+
+impl RedisServer {
+    /// Without persistence.
+    pub fn start() -> Self {
+        Self::start_with(&["--save", "", "--appendonly", "no"])
+    }
+
+    /// With these options.
+    pub fn start_with(options: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut folder = Some(folder);
+        for _ in 0..TRIES {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+            let port = listener.local_addr().expect("it is bound").port();
+            drop(listener);
+            let Some(taken) = folder.take() else { break };
+            let child = spawn(port, &taken, &options);
+            let mut server = Self { child, folder: taken, port, options: options.clone() };
+            if server.is_up() {
+                return server;
+            }
+            // Somebody else took the port meanwhile.
+            drop(server);
+            folder = TempDir::new().ok();
+        }
+        panic!("redis-server does not start with {options:?}");
+    }
+
+    /// Its address as a URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it was killed");
+    }
+
+    /// Starts it again with what is left in its folder.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.port, &self.folder, &self.options);
+        assert!(self.is_up(), "redis-server does not start again");
+    }
+
+    /// Deletes what it wrote; only while it is killed.
+    pub fn forget(&self) {
+        for entry in std::fs::read_dir(self.folder.path()).expect("the folder is there").flatten() {
+            let path = entry.path();
+            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        }
+    }
+
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name} works");
+    }
+
+    /// A plain connection, to look at keys and set configuration.
+    pub fn connection(&self) -> redis::Connection {
+        redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("it answers")
+    }
+
+    fn is_up(&mut self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return false;
+            }
+            if TcpStream::connect(self.address()).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        false
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(port: u16, folder: &TempDir, options: &[String]) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(options)
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed (apt-get install redis-server)")
+}
+
+const TRIES: usize = 5;
