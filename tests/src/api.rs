@@ -98,6 +98,12 @@ impl Api {
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
     }
 
+    /// Revokes a device.
+    pub async fn revoke(&self, device: &str) -> Answer {
+        let request = self.request(Method::PUT, &format!("/v1/devices/{device}"));
+        self.ask(request.header("content-type", "application/json").body(r#"{"revoked":true}"#)).await
+    }
+
     /// Sends a message; `query` is such as `?wait=acked`, or empty.
     pub async fn send(&self, device: &str, path: &str, query: &str, payload: impl Into<Vec<u8>>) -> Answer {
         self.post(&format!("/v1/devices/{device}/messages/{path}{query}"), payload).await

@@ -1,3 +1,6 @@
 //! What imlink promises, asked of real processes.
 
 mod bad_frames;
+mod bystander;
+mod http;
+mod main_job;
