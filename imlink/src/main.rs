@@ -1,3 +1,65 @@
 //! One program for every part of imlink.
+//!
+//! ```text
+//! command line ─▶ cli ─┬▶ node:   gateway · route · server     configuration from config
+//!                      ├▶ client: device · send · call · watch  over HTTP
+//!                      └▶ swarm · demo                          simulated devices
+//! ```
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod cli;
+mod client;
+mod config;
+mod demo;
+mod exit;
+mod logging;
+mod node;
+mod open_files;
+mod signals;
+mod state_dir;
+mod swarm;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use client::ClientError;
+use config::{ConfigError, Role};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Gateway(args) => node::run(Role::Gateway, &args),
+        Command::Route(args) => node::run(Role::Route, &args),
+        Command::Server(args) => node::run(Role::Server, &args),
+        Command::Device(args) => ask(client::device(&args)),
+        Command::Send(args) => ask(client::send(&args)),
+        Command::Call(args) => ask(client::call(&args)),
+        Command::Watch(args) => ask(client::watch(&args)),
+        Command::Swarm(args) => swarm::run(args),
+        Command::Demo(args) => demo::run(&args),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("imlink: {error:#}");
+            status(&error).into()
+        }
+    }
+}
+
+/// Runs a client command on this thread.
+fn ask(command: impl Future<Output = Result<Exit, ClientError>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(command)?)
+}
+
+/// The exit status of an error.
+fn status(error: &anyhow::Error) -> Exit {
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return error.exit();
+    }
+    if error.is::<ConfigError>() { Exit::Usage } else { Exit::Failed }
+}

@@ -90,10 +90,7 @@ mod tests {
 
     #[test]
     fn a_devices_own_code_and_answer_reach_the_caller() {
-        let problem = device_problem(&Replied {
-            status: Code(300),
-            payload: vec![1].into(),
-        });
+        let problem = device_problem(&Replied { status: Code(300), payload: vec![1].into() });
         assert_eq!((problem.status, problem.name()), (502, "device-error"));
         assert_eq!((problem.more.code, problem.more.may_have_run), (Some(300), Some(true)));
         assert_eq!(problem.more.payload_base64.as_deref(), Some("AQ=="));

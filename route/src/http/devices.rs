@@ -121,10 +121,7 @@ pub(super) async fn delete(
     ),
     responses((status = 200, description = "a page", body = DeviceList), Refusals),
 )]
-pub(super) async fn list(
-    State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<DeviceList>, Problem> {
+pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Json<DeviceList>, Problem> {
     let query = Query::new(query.as_deref(), &["after", "limit"])?;
     let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
     let after = query.text("after").unwrap_or_default();

@@ -64,12 +64,13 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let query = Query::new(query.as_deref(), &["group", "devices", "position"])?;
-    let position = match headers.get("last-event-id") {
-        None => query.text("position"),
-        Some(id) => Some(id.to_str().map_err(|_| {
-            Problem::new(Failure::BadRequest, "`Last-Event-ID` is not a position as given in `id:`")
-        })?),
-    };
+    let position =
+        match headers.get("last-event-id") {
+            None => query.text("position"),
+            Some(id) => Some(id.to_str().map_err(|_| {
+                Problem::new(Failure::BadRequest, "`Last-Event-ID` is not a position as given in `id:`")
+            })?),
+        };
     let subscription = Subscription {
         tenant: TENANT_DEFAULT.into(),
         group: query.text("group").map(group_name).transpose()?,

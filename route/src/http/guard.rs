@@ -47,7 +47,8 @@ fn admit(api: &Arc<Api>, request: &Request) -> Result<Option<tokio::sync::OwnedS
     match api.permits.clone().try_acquire_owned() {
         Ok(permit) => Ok(Some(permit)),
         Err(_) => {
-            let detail = format!("{} requests are in flight, the most this route takes; come back later", api.requests_max);
+            let detail =
+                format!("{} requests are in flight, the most this route takes; come back later", api.requests_max);
             Err(Problem::new(Failure::Overloaded, detail).after(RETRY))
         }
     }
@@ -77,10 +78,9 @@ fn as_problem(response: Response, method: &str, path: &str) -> Response {
         return response;
     }
     let mut problem = match status {
-        StatusCode::NOT_FOUND => Problem::new(
-            Failure::NotFound,
-            format!("there is no `{path}` here; /v1/openapi.json lists what there is"),
-        ),
+        StatusCode::NOT_FOUND => {
+            Problem::new(Failure::NotFound, format!("there is no `{path}` here; /v1/openapi.json lists what there is"))
+        }
         StatusCode::METHOD_NOT_ALLOWED => {
             Problem::named("method-not-allowed", 405, format!("`{path}` does not take {method}"))
         }

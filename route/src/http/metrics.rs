@@ -43,9 +43,7 @@ impl Metrics {
 
     /// Counts one answer.
     pub(super) fn count(&self, status: StatusCode) {
-        let label = Status {
-            status: status.as_u16(),
-        };
+        let label = Status { status: status.as_u16() };
         self.answers.get_or_create(&label).inc();
     }
 }

@@ -90,10 +90,10 @@ fn router(route: Route, mut registry: Registry, requests_max: usize, shutdown: C
         openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
         shutdown,
     });
-    let router = router
-        .layer(axum::middleware::from_fn_with_state(api.clone(), guard::guard))
-        .with_state(api);
-    (router, metrics)
+    let inner = router.with_state(api.clone());
+    // The guard stands outside of the router, so that it sees the `Allow` header of a 405.
+    let guard = axum::middleware::from_fn_with_state(api, guard::guard);
+    (Router::new().fallback_service(inner).layer(guard), metrics)
 }
 
 #[cfg(test)]

@@ -72,10 +72,7 @@ impl Form {
     pub(super) fn answer(self, payload: Bytes) -> Response {
         match self {
             Self::Octets => ([(header::CONTENT_TYPE, OCTETS)], payload).into_response(),
-            Self::Json => axum::Json(JsonPayload {
-                payload_base64: STANDARD.encode(&payload),
-            })
-            .into_response(),
+            Self::Json => axum::Json(JsonPayload { payload_base64: STANDARD.encode(&payload) }).into_response(),
         }
     }
 }
@@ -135,10 +132,7 @@ async fn whole(headers: &HeaderMap, body: Body, body_max: usize, len_max: usize)
     match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, body_max)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if is_length_limit(&error) => Err(too_large(len_max)),
-        Ok(Err(error)) => Err(Problem::new(
-            Failure::BadRequest,
-            format!("the body ended early: {error}"),
-        )),
+        Ok(Err(error)) => Err(Problem::new(Failure::BadRequest, format!("the body ended early: {error}"))),
         Err(_) => {
             let detail = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
             Err(Problem::named("request-timeout", 408, detail))

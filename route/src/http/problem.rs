@@ -23,7 +23,7 @@ use crate::request::{Failed, Failure};
 /// Content type of problem details.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 /// What a `type` begins with; the failure's name follows.
-pub const TYPE_PREFIX: &str = "urn:imlink:problem:";
+const TYPE_PREFIX: &str = "urn:imlink:problem:";
 
 /// A refusal, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -131,10 +131,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000).max(1)));
         }
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
-            headers.insert(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"imlink\""),
-            );
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"imlink\""));
         }
         response
     }

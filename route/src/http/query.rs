@@ -48,9 +48,7 @@ impl Query {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.parse::<T>() {
             Ok(number) if number >= min && number <= max => Ok(Some(number)),
-            _ => Err(bad(format!(
-                "`{name}={text}` is not a whole number from {min} to {max}"
-            ))),
+            _ => Err(bad(format!("`{name}={text}` is not a whole number from {min} to {max}"))),
         }
     }
 
@@ -62,12 +60,7 @@ impl Query {
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .filter(|time| *time >= Duration::from_millis(1) && *time <= max)
             .map(Some)
-            .ok_or_else(|| {
-                bad(format!(
-                    "`{name}={text}` is not a number of seconds from 0.001 to {}",
-                    max.as_secs()
-                ))
-            })
+            .ok_or_else(|| bad(format!("`{name}={text}` is not a number of seconds from 0.001 to {}", max.as_secs())))
     }
 }
 

@@ -71,16 +71,10 @@ impl From<Device> for DeviceView {
             online: device.is_online,
             proof: proof_name(&identity.proof).into(),
             revoked: identity.revoked,
-            session: identity.session.map(|session| SessionView {
-                server: session.server,
-                epoch: session.epoch,
-            }),
+            session: identity.session.map(|session| SessionView { server: session.server, epoch: session.epoch }),
             interface: identity.fingerprint.is_some().then(|| identity.fingerprint.to_string()),
             paths: device.paths.map(|paths| {
-                let view = |(kind, path)| PathView {
-                    kind: kind_name(kind).into(),
-                    path,
-                };
+                let view = |(kind, path)| PathView { kind: kind_name(kind).into(), path };
                 paths.into_iter().map(view).collect()
             }),
             receive_limit: identity.receive_limit,

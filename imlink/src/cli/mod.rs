@@ -1,0 +1,90 @@
+//! The command line.
+
+mod client;
+mod node;
+mod swarm;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use client::{
+    CallArgs, ClientArgs, DeviceArgs, DeviceCommand, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs,
+};
+pub(crate) use node::NodeArgs;
+pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};
+
+/// Carries commands to small devices, reliably, and tells what became of them.
+///
+/// Start with `imlink demo` (no configuration, nothing kept), then `imlink gateway` in one terminal and
+/// `imlink device add lamp-17` in another.
+#[derive(Debug, Parser)]
+#[command(name = "imlink", version, propagate_version = true, after_help = crate::exit::HELP)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run route, IM-server and store in one process: the way to run on one machine
+    #[command(after_long_help = node::GATEWAY_EXAMPLES)]
+    Gateway(NodeArgs),
+    /// Run a route of a cluster: it logs devices in and takes requests from backends
+    #[command(after_long_help = node::ROUTE_EXAMPLES)]
+    Route(NodeArgs),
+    /// Run an IM-server of a cluster: it holds the long connections of devices
+    #[command(after_long_help = node::SERVER_EXAMPLES)]
+    Server(NodeArgs),
+    /// Say which devices may attach, and look at them
+    Device(DeviceArgs),
+    /// Send a device a message that is stored until it acknowledges
+    #[command(after_long_help = client::SEND_EXAMPLES)]
+    Send(SendArgs),
+    /// Ask a device and print its answer
+    #[command(after_long_help = client::CALL_EXAMPLES)]
+    Call(CallArgs),
+    /// Print events as devices publish them
+    #[command(after_long_help = client::WATCH_EXAMPLES)]
+    Watch(WatchArgs),
+    /// Attach many simulated devices, made of the real device client
+    #[command(after_long_help = swarm::EXAMPLES)]
+    Swarm(SwarmArgs),
+    /// Show the main job on this machine: a gateway and 1,000 devices, in seconds
+    Demo(DemoArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_a_script_may_call_prints_json() {
+        for line in [
+            "imlink device --json list",
+            "imlink device list --json",
+            "imlink send lamp-17 led/set --hex 01 --wait acked --json",
+            "imlink call lamp-17 led/get --json",
+            "imlink watch --json",
+            "imlink swarm --devices 10 --json",
+            "imlink demo --json",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn a_payload_is_given_in_one_way_only() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("imlink send lamp-17 led/set --hex 01 --text on").is_err());
+        assert!(parse("imlink send lamp-17 led/set --hex 0g").is_err());
+        assert!(parse("imlink send lamp-17 led/set").is_ok());
+        assert!(parse("imlink send la/mp led/set").is_err());
+    }
+}

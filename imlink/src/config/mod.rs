@@ -1,0 +1,154 @@
+//! Configuration of the long-running commands.
+//!
+//! ```text
+//! weakest   defaults ─ file (--config, IMLINK_CONFIG) ─ environment (IMLINK_…) ─ flags   strongest
+//! ```
+//!
+//! Every key has one name everywhere: `route.mailbox_max` in a file is `IMLINK_ROUTE_MAILBOX_MAX` in the
+//! environment and `--set route.mailbox_max=…` on the command line; the usual keys have flags of their own.
+//! A key that does not exist is an error that names the nearest one that does.
+
+mod layers;
+mod limits;
+mod listen;
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use layers::{ConfigError, Effective, Sources};
+pub(crate) use limits::{ServerLimits, StoreLimits};
+pub(crate) use listen::Listen;
+
+/// Which long-running command is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Route, IM-server and embedded store in one process.
+    Gateway,
+    /// A route of a cluster.
+    Route,
+    /// An IM-server of a cluster.
+    Server,
+}
+
+impl Role {
+    /// Its command.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Route => "route",
+            Self::Server => "server",
+        }
+    }
+
+    /// Keys (or their first parts) that mean nothing to this role.
+    const fn unused(self) -> &'static [&'static str] {
+        match self {
+            Self::Gateway => &["node_listen", "node_address", "ops_listen", "labels", "server_labels"],
+            Self::Route => &["ops_listen", "device_address", "labels", "io_threads", "server"],
+            Self::Server => {
+                &["http_listen", "backend_listen", "node_listen", "node_address", "token", "server_labels", "route"]
+            }
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Name, unique in the cluster.
+    pub(crate) name: String,
+    /// `memory`, or a Redis URL.
+    pub(crate) store: String,
+    /// Where generated secrets are kept (mode 0600).
+    pub(crate) state_dir: String,
+    /// Bearer token of backends; empty: the one in the state directory, made at the first start.
+    pub(crate) token: String,
+    /// Secret of the cluster's nodes; empty: the one in the state directory, made at the first start.
+    pub(crate) cluster_secret: String,
+    /// HTTP API.
+    pub(crate) http_listen: Listen,
+    /// Binary backend link.
+    pub(crate) backend_listen: Listen,
+    /// Links of IM-servers.
+    pub(crate) node_listen: Listen,
+    /// What IM-servers dial, `host:port`; empty: the address really bound.
+    pub(crate) node_address: String,
+    /// Devices.
+    pub(crate) device_listen: Listen,
+    /// What devices are told to dial, `host:port`; empty: the address really bound.
+    pub(crate) device_address: String,
+    /// Health and metrics of a server.
+    pub(crate) ops_listen: Listen,
+    /// Labels of a server, `key=value,…`.
+    pub(crate) labels: String,
+    /// Labels that an IM-server must have to get devices from this route, `key=value,…`.
+    pub(crate) server_labels: String,
+    /// I/O threads of a server, 0 for half of the cores.
+    pub(crate) io_threads: usize,
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,imlink_route=debug`.
+    pub(crate) log_level: String,
+    /// How log lines look.
+    pub(crate) log_format: LogFormat,
+    /// Limits of a route.
+    pub(crate) route: imlink_route::Limits,
+    /// Limits of an IM-server.
+    pub(crate) server: ServerLimits,
+    /// Limits of the store.
+    pub(crate) store_limits: StoreLimits,
+}
+
+impl Settings {
+    /// The defaults of `role`; `state_dir` and the log level come from the surroundings.
+    pub(crate) fn of_role(role: Role, state_dir: String, log_level: String) -> Self {
+        let local = |port| Listen::at(SocketAddr::from(([127, 0, 0, 1], port)));
+        let (name, devices) = match role {
+            Role::Gateway => ("gateway", local(7000)),
+            Role::Route => ("route-1", local(7000)),
+            Role::Server => ("server-1", local(7100)),
+        };
+        let (store, node) = match role {
+            Role::Gateway => ("memory", Listen::NONE),
+            Role::Route | Role::Server => ("redis://127.0.0.1:6379", local(7001)),
+        };
+        Self {
+            name: name.into(),
+            store: store.into(),
+            state_dir,
+            token: String::new(),
+            cluster_secret: String::new(),
+            http_listen: local(8080),
+            backend_listen: local(7002),
+            node_listen: node,
+            node_address: String::new(),
+            device_listen: devices,
+            device_address: String::new(),
+            ops_listen: local(9100),
+            labels: String::new(),
+            server_labels: String::new(),
+            io_threads: 0,
+            log_level,
+            log_format: LogFormat::Human,
+            route: imlink_route::Limits::default(),
+            server: ServerLimits::default(),
+            store_limits: StoreLimits::default(),
+        }
+    }
+
+    /// The secret keys: never printed.
+    const SECRETS: &'static [&'static str] = &["token", "cluster_secret"];
+}
+
+#[cfg(test)]
+mod tests;

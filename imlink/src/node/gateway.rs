@@ -1,0 +1,87 @@
+//! Route, IM-server and store in one process. They speak the node link, as in a cluster, without a socket.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use imlink_server::{Login, Server};
+use prometheus_client::registry::Registry;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{open_store, route_config, shown};
+use crate::config::Settings;
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    route: imlink_route::Running,
+    server: JoinHandle<()>,
+    /// Where devices connect.
+    pub(crate) devices: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts one. Everything listens when this returns.
+    pub(crate) async fn start(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let store = open_store(settings).await?;
+        let metrics = imlink_server::metrics::Metrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let server = Server::start(server_config(settings, Login::Direct)?, store.clone(), metrics)?;
+        let devices = server.device_address();
+        let route = imlink_route::start(route_config(settings, false), store, registry, shutdown.clone()).await?;
+        let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
+        route.route.accept_link(here);
+        server.add_link(there);
+        let server = tokio::spawn(server.run(shutdown, CancellationToken::new()));
+        Ok(Self { route, server, devices })
+    }
+
+    /// Where HTTP is served.
+    pub(crate) fn http(&self) -> Option<SocketAddr> {
+        self.route.http
+    }
+
+    /// Where backends link.
+    pub(crate) fn backend(&self) -> Option<SocketAddr> {
+        self.route.backend
+    }
+
+    /// Ends when it has left after its shutdown.
+    pub(crate) async fn finished(self) -> anyhow::Result<()> {
+        self.route.finished().await;
+        self.server.await.context("the IM-server ended by a fault")
+    }
+}
+
+/// What an IM-server is told.
+pub(super) fn server_config(settings: &Settings, login: Login) -> anyhow::Result<imlink_server::Config> {
+    let listen = settings.device_listen.address();
+    Ok(imlink_server::Config {
+        name: settings.name.clone(),
+        listen: listen.context("device_listen is none: give an address, 127.0.0.1:0 for a free port")?,
+        advertise: settings.device_address.clone(),
+        labels: settings.labels.clone(),
+        login,
+        cluster_secret: settings.cluster_secret.clone().into_bytes(),
+        io_threads: settings.io_threads,
+        limits: settings.server.into(),
+    })
+}
+
+/// Runs a gateway until `shutdown`.
+pub(super) async fn run(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let gateway = Gateway::start(settings, shutdown).await?;
+    tracing::info!(
+        store = if settings.store == "memory" { "memory" } else { "redis" },
+        http = shown(gateway.http()),
+        backends = shown(gateway.backend()),
+        devices = %gateway.devices,
+        "the gateway listens"
+    );
+    if settings.store == "memory" {
+        tracing::warn!("the memory store keeps nothing across a restart; --store redis://HOST:PORT does");
+    }
+    gateway.finished().await?;
+    tracing::info!("the gateway has left");
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The long-running commands: gateway, route, server.
+
+mod gateway;
+mod ops;
+mod server;
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use imlink_route::http::{NotLoopback, check_loopback};
+use imlink_store::Store;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::NodeArgs;
+use crate::config::{Effective, Role, Settings};
+use crate::exit::Exit;
+use crate::state_dir::{Secret, StateDir};
+use crate::{logging, open_files, signals};
+
+pub(crate) use gateway::Gateway;
+
+/// Runs one of the long-running commands until a signal ends it.
+pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variable = |name: &str| std::env::var(name).ok();
+    let state_dir = StateDir::default_path(variable).display().to_string();
+    let log_level = variable("RUST_LOG").filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".into());
+    let defaults = Settings::of_role(role, state_dir, log_level);
+    let effective = Effective::load(role, defaults, args.sources(environment.collect()))?;
+    if args.print_config {
+        print!("{}", effective.print());
+        return Ok(Exit::Done);
+    }
+    let mut settings = effective.settings;
+    let listens = [
+        settings.http_listen,
+        settings.backend_listen,
+        settings.node_listen,
+        settings.device_listen,
+        settings.ops_listen,
+    ];
+    if let Some(open) = listens.into_iter().find_map(|listen| check_loopback(listen.address()?).err()) {
+        return refuse(&open);
+    }
+    logging::start(&settings.log_level, settings.log_format)?;
+    find_secrets(role, &mut settings)?;
+    open_files::raise();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = signals::shutdown()?;
+        match role {
+            Role::Gateway => gateway::run(&settings, shutdown).await,
+            Role::Route => route(&settings, shutdown).await,
+            Role::Server => server::run(&settings, shutdown).await,
+        }
+    })?;
+    // Tasks that wait for a store that is away have nobody left who waits for them.
+    runtime.shutdown_background();
+    Ok(Exit::Done)
+}
+
+fn refuse(open: &NotLoopback) -> anyhow::Result<Exit> {
+    eprintln!("imlink: {open}");
+    Ok(Exit::Usage)
+}
+
+/// Takes secrets that are not configured from the state directory, making them at the first start.
+fn find_secrets(role: Role, settings: &mut Settings) -> anyhow::Result<()> {
+    let state = StateDir::new(&settings.state_dir);
+    let find = |secret, what, text: &mut String| -> anyhow::Result<()> {
+        if text.is_empty() {
+            let found = state.read_or_make(secret)?;
+            if found.is_new {
+                tracing::info!(path = %found.path.display(), "made a {what}; it is kept here");
+            }
+            *text = found.text;
+        }
+        Ok(())
+    };
+    if role != Role::Server {
+        find(Secret::Token, "bearer token for backends", &mut settings.token)?;
+    }
+    find(Secret::Cluster, "secret for the nodes of the cluster", &mut settings.cluster_secret)
+}
+
+/// The store that `settings` name.
+async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    let config = imlink_store::Config::from(settings.store_limits);
+    match settings.store.as_str() {
+        "memory" => Ok(Store::memory(config)),
+        url if url.starts_with("redis://") || url.starts_with("unix://") || url.starts_with("redis+unix://") => {
+            let opened = Store::redis(url, config).await;
+            opened.with_context(|| format!("cannot use the store {}; is it running?", without_password(url)))
+        }
+        other => anyhow::bail!("store `{other}` is neither memory nor a Redis URL such as redis://127.0.0.1:6379"),
+    }
+}
+
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://(hidden)@{host}"),
+        _ => url.into(),
+    }
+}
+
+/// What a route is told; `node` and `device` listeners only in a cluster.
+fn route_config(settings: &Settings, is_cluster: bool) -> imlink_route::Config {
+    let in_cluster = |address: Option<SocketAddr>| address.filter(|_| is_cluster);
+    imlink_route::Config {
+        name: settings.name.clone(),
+        store: settings.store.clone(),
+        http_listen: settings.http_listen.address(),
+        backend_listen: settings.backend_listen.address(),
+        node_listen: in_cluster(settings.node_listen.address()),
+        node_address: Some(settings.node_address.clone()).filter(|address| !address.is_empty()),
+        device_listen: in_cluster(settings.device_listen.address()),
+        token: settings.token.clone(),
+        server_labels: settings.server_labels.clone(),
+        cluster_secret: settings.cluster_secret.clone(),
+        limits: settings.route.clone(),
+    }
+}
+
+async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        settings.store != "memory",
+        "a route of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
+    );
+    let store = open_store(settings).await?;
+    let running = imlink_route::start(route_config(settings, true), store, Registry::default(), shutdown).await?;
+    tracing::info!(
+        route = settings.name,
+        http = shown(running.http),
+        backends = shown(running.backend),
+        servers = shown(running.node),
+        devices = shown(running.device),
+        "the route listens"
+    );
+    running.finished().await;
+    tracing::info!("the route has left");
+    Ok(())
+}
+
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or("none".into(), |address| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        assert_eq!(without_password("redis://u:secret@h:1"), "redis://(hidden)@h:1");
+        assert_eq!(without_password("redis://h:1"), "redis://h:1");
+    }
+}

@@ -1,0 +1,45 @@
+//! An IM-server of a cluster.
+
+use anyhow::Context;
+use imlink_server::{Login, Server};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::gateway::server_config;
+use super::{open_store, ops, shown};
+use crate::config::Settings;
+
+/// Runs an IM-server until `shutdown`.
+pub(super) async fn run(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        settings.store != "memory",
+        "an IM-server of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
+    );
+    let store = open_store(settings).await?;
+    let metrics = imlink_server::metrics::Metrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let server = Server::start(server_config(settings, Login::Ticket)?, store, metrics)?;
+    let ops = match settings.ops_listen.address() {
+        None => None,
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| {
+                format!("cannot listen on {address} for health and metrics; choose another --ops-listen")
+            })?)
+        }
+    };
+    let ops_address = ops.as_ref().and_then(|listener| listener.local_addr().ok());
+    tracing::info!(server = settings.name, devices = %server.device_address(), ops = shown(ops_address), "the IM-server listens");
+    let stopped = CancellationToken::new();
+    let readiness = server.readiness();
+    let serving = ops.map(|listener| tokio::spawn(ops::serve(listener, registry, readiness, stopped.clone())));
+    server.run(shutdown, CancellationToken::new()).await;
+    stopped.cancel();
+    if let Some(serving) = serving {
+        let _ = serving.await;
+    }
+    tracing::info!("the IM-server has left");
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! The state directory: secrets that were made at the first start, and where commands on the same machine
+//! find them.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// Bytes of a secret before it is written in hexadecimal.
+const SECRET_LEN: usize = 32;
+
+/// A secret in the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Secret {
+    /// Bearer token of backends.
+    Token,
+    /// Secret of the cluster's nodes.
+    Cluster,
+}
+
+impl Secret {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Cluster => "cluster-secret",
+        }
+    }
+}
+
+/// A directory of mode 0700 for files of mode 0600.
+#[derive(Clone, Debug)]
+pub(crate) struct StateDir(PathBuf);
+
+/// A secret, and whether it was made just now.
+pub(crate) struct Found {
+    /// The secret.
+    pub(crate) text: String,
+    /// Where it is kept.
+    pub(crate) path: PathBuf,
+    /// Made by this call.
+    pub(crate) is_new: bool,
+}
+
+impl StateDir {
+    /// The directory at `path`.
+    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Where it is unless configured: systemd's, the user's, or below the working directory.
+    pub(crate) fn default_path(variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        if let Some(path) = variable("STATE_DIRECTORY") {
+            return path.into();
+        }
+        if let Some(path) = variable("XDG_STATE_HOME") {
+            return Path::new(&path).join("imlink");
+        }
+        match variable("HOME") {
+            Some(home) => Path::new(&home).join(".local/state/imlink"),
+            None => "imlink-state".into(),
+        }
+    }
+
+    /// The secret, if there is one.
+    pub(crate) fn read(&self, secret: Secret) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.0.join(secret.file())) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The secret, made now when there is none. Of several processes that start at once, one makes it.
+    pub(crate) fn read_or_make(&self, secret: Secret) -> anyhow::Result<Found> {
+        let path = self.0.join(secret.file());
+        let problem = || format!("cannot keep a secret in {} (choose another --state-dir)", path.display());
+        if let Some(text) = self.read(secret).with_context(problem)? {
+            return Ok(Found { text, path, is_new: false });
+        }
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(problem)?;
+        let text = random_hex()?;
+        let draft = self.0.join(format!(".{}-{}", secret.file(), std::process::id()));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)
+            .with_context(problem)?;
+        writeln!(file, "{text}").and_then(|()| file.sync_all()).with_context(problem)?;
+        let linked = fs::hard_link(&draft, &path);
+        fs::remove_file(&draft).with_context(problem)?;
+        match linked {
+            Ok(()) => Ok(Found { text, path, is_new: true }),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let text = self.read(secret).with_context(problem)?.unwrap_or_default();
+                Ok(Found { text, path, is_new: false })
+            }
+            Err(error) => Err(error).with_context(problem),
+        }
+    }
+}
+
+/// A new secret in hexadecimal.
+pub(crate) fn random_hex() -> anyhow::Result<String> {
+    let mut bytes = [0; SECRET_LEN];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_secret_is_made_once_and_only_its_owner_can_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("state"));
+        assert_eq!(state.read(Secret::Token).unwrap(), None);
+        let first = state.read_or_make(Secret::Token).unwrap();
+        let second = state.read_or_make(Secret::Token).unwrap();
+        assert!(first.is_new && !second.is_new);
+        assert_eq!(first.text, second.text);
+        assert_eq!(first.text.len(), 2 * SECRET_LEN);
+        assert_eq!(fs::metadata(&first.path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_ne!(state.read_or_make(Secret::Cluster).unwrap().text, first.text);
+    }
+
+    #[test]
+    fn processes_that_start_at_once_agree_on_the_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        // Within one process the draft's name is the same, so this races in `read_or_make` itself.
+        let texts: Vec<_> = (0..8).map(|_| StateDir::new(&path).read_or_make(Secret::Cluster).unwrap().text).collect();
+        assert!(texts.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
