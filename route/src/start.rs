@@ -77,7 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     config.check()?;
     let store = match config.store.as_str() {
         "memory" => Store::memory(imlink_store::Config::default()),
-        _ => return Err(StartError::Store(imlink_store::Error::Unusable("only memory yet".into()))),
+        url => Store::redis(url, imlink_store::Config::default()).await?,
     };
     start(config, store, Registry::default(), shutdown).await?.finished().await;
     Ok(())
