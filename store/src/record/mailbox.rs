@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use imlink_protocol::id::{Cursor, MessageId};
+use imlink_protocol::id::{Cursor, Epoch, MessageId};
 
 use super::outcomes::Outcomes;
 use super::recent::Recent;
@@ -25,8 +25,12 @@ pub(super) struct Mailbox {
     waiting: u32,
     /// Up to this sequence messages may have reached the device.
     offered: u64,
-    /// Up to this sequence a cumulative trim proves nothing: they survived a change of lineage.
+    /// Up to this sequence a cumulative trim proves nothing: they survived a loss of newer contents, in which
+    /// they may have ended otherwise.
     doubt: u64,
+    /// Except up to this sequence by this session: it held them in flight, so that nobody else could end them.
+    sure: u64,
+    sure_epoch: Epoch,
     /// The head last offered by an attach, and how often.
     head: u64,
     offers: u8,
@@ -55,6 +59,8 @@ impl Mailbox {
             waiting: 0,
             offered: 0,
             doubt: 0,
+            sure: 0,
+            sure_epoch: 0,
             head: 0,
             offers: 0,
             next_expiry_ms: 0,
@@ -124,8 +130,9 @@ impl Mailbox {
         (entries, more)
     }
 
-    /// Everything up to `upto`, by the pair, is final.
-    pub(super) fn trim(&mut self, upto: Cursor, at: Moment) {
+    /// Everything up to `upto`, by the pair, is final: says the session of this epoch, or a cursor (0).
+    pub(super) fn trim(&mut self, upto: Cursor, epoch: Epoch, at: Moment) {
+        let sure = if epoch != 0 && epoch == self.sure_epoch { self.sure } else { 0 };
         while let Some(slot) = self.queue.front() {
             let is_final = slot.is_ended || slot.entry.id <= upto;
             if !is_final {
@@ -134,7 +141,7 @@ impl Mailbox {
             let id = slot.entry.id;
             if !slot.is_ended {
                 self.waiting -= 1;
-                if id.sequence <= self.doubt {
+                if id.sequence <= self.doubt && id.sequence > sure {
                     self.remember(id, State::Unknown, at);
                 }
             }
@@ -200,29 +207,33 @@ impl Mailbox {
     }
 
     /// What is appended from now on belongs to `generation`.
-    pub(super) fn open_generation(&mut self, generation: u64) {
+    pub(super) fn open_generation(&mut self, generation: u64, held_by: Epoch) {
         let next = self.last() + 1;
         self.generations.retain(|(_, first)| *first < next);
         if self.generations.len() >= GENERATIONS_MAX {
             self.generations.remove(0);
         }
         self.generations.push((generation, next));
+        self.doubt_all(held_by);
         self.offered = self.last();
-        self.doubt = self.last();
     }
 
     pub(super) fn note_lineage(&mut self) {
         self.has_lost_appends = true;
     }
 
-    /// The contents may have gone back: nothing that waits now is proved by a cumulative trim.
-    pub(super) fn doubt_all(&mut self) {
+    /// The contents may have gone back: nothing that waits now is proved by a cumulative trim, except by the
+    /// session that holds it in flight (0 when there is none).
+    pub(super) fn doubt_all(&mut self, held_by: Epoch) {
+        if self.doubt == 0 {
+            (self.sure, self.sure_epoch) = (self.offered, held_by);
+        }
         self.doubt = self.last();
     }
 
-    /// A session made after the change of lineage offers everything again: its trims are proof.
+    /// A session made after the loss offers everything again: its trims are proof.
     pub(super) fn forget_doubt(&mut self) {
-        self.doubt = 0;
+        (self.doubt, self.sure, self.sure_epoch) = (0, 0, 0);
     }
 
     pub(super) fn state(&mut self, id: MessageId, at: Moment) -> State {

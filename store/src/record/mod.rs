@@ -43,6 +43,8 @@ pub(crate) struct Record {
     public_key: Option<Box<[u8; 32]>>,
     /// The session's server; its epoch is `epoch`.
     seat: Option<Arc<Seat>>,
+    /// The session that the last attach replaced, for an attach that is asked again.
+    replaced: Option<Box<Session>>,
     epoch: Epoch,
     /// The device's boot and connection number of its last attach; 0 before the first.
     boot: u64,
@@ -63,6 +65,7 @@ impl Record {
             key,
             public_key: public_key(proof),
             seat: None,
+            replaced: None,
             epoch: 0,
             boot: 0,
             attempt: 0,
@@ -111,26 +114,23 @@ impl Record {
         if self.end() < attach.cursor {
             self.open_generation(attach.cursor.generation, at);
         }
-        let replaced = match is_again {
-            true => None,
-            false => self.session(),
-        };
         if !is_again {
+            self.replaced = self.session().map(Box::new);
             self.epoch = (self.epoch + 1).max(attach.epoch_floor + 1).max(at.now_ms);
         }
         self.seat = Some(seat);
         (self.boot, self.attempt) = (attach.incarnation, attach.attempt);
         (self.fingerprint, self.receive_limit) = (attach.fingerprint, attach.receive_limit);
         self.seen_ms = at.now_ms;
-        Attached::Session(Box::new(self.offer(attach, replaced, is_again, at)))
+        Attached::Session(Box::new(self.offer(attach, is_again, at)))
     }
 
     /// What a session just made is given of the mailbox.
-    fn offer(&mut self, attach: &Attach, replaced: Option<Session>, is_again: bool, at: Moment) -> NewSession {
+    fn offer(&mut self, attach: &Attach, is_again: bool, at: Moment) -> NewSession {
         let mut new = NewSession {
             epoch: self.epoch,
             generation: self.generation,
-            replaced,
+            replaced: self.replaced.as_deref().cloned(),
             offered: Cursor::default(),
             last: self.last(),
             entries: Vec::new(),
@@ -139,7 +139,7 @@ impl Record {
             now_ms: at.now_ms,
         };
         if let Some(mailbox) = &mut self.mailbox {
-            mailbox.trim(attach.cursor, at);
+            mailbox.trim(attach.cursor, 0, at);
             mailbox.forget_doubt();
             mailbox.expire(is_again, at);
             if !is_again {
@@ -165,7 +165,7 @@ impl Record {
     pub(crate) fn leave(&mut self, at: Moment) -> Option<Session> {
         let session = self.session();
         if session.is_some() {
-            self.seat = None;
+            (self.seat, self.replaced) = (None, None);
             self.seen_ms = at.now_ms;
             if let Some(mailbox) = &mut self.mailbox {
                 mailbox.expire(false, at);
@@ -247,14 +247,15 @@ impl Record {
     }
 
     pub(crate) fn acknowledge(&mut self, ack: &Acknowledge, at: Moment) {
+        let held_by = self.held_by();
         let Some(mailbox) = &mut self.mailbox else { return };
         if self.lineage != at.lineage {
-            mailbox.doubt_all();
+            mailbox.doubt_all(held_by);
         }
         for (id, code) in &ack.rejected {
             mailbox.end(*id, State::Rejected { code: *code }, at);
         }
-        mailbox.trim(ack.upto, at);
+        mailbox.trim(ack.upto, ack.epoch, at);
     }
 
     pub(crate) fn message_state(&mut self, id: MessageId, at: Moment) -> State {
@@ -290,9 +291,15 @@ impl Record {
     /// Opens a generation for what is appended from now on, beyond `devices`, the one that the device knows.
     fn open_generation(&mut self, devices: u64, at: Moment) {
         self.generation = at.now_ms.max(self.generation + 1).max(devices + 1);
+        let held_by = self.held_by();
         if let Some(mailbox) = &mut self.mailbox {
-            mailbox.open_generation(self.generation);
+            mailbox.open_generation(self.generation, held_by);
         }
+    }
+
+    /// Epoch of the session, 0 without one.
+    fn held_by(&self) -> Epoch {
+        if self.seat.is_some() { self.epoch } else { 0 }
     }
 
     pub(crate) fn session(&self) -> Option<Session> {

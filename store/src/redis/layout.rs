@@ -5,9 +5,11 @@
 //!   i   revoked 1 · created_ms 7 · public key 0 or 32
 //!   s   epoch 7 · boot 8 · attempt 4 · fingerprint 16 · receive_limit 4 · seen_ms 7     from the first attach on
 //!   a   server's incarnation 8 · server's name                                          only while attached
+//!   b   epoch 7 · incarnation 8 · name of the session that the last attach replaced     while attached, if any
 //!   m   lineage 8 · generation 7 · first 7 · last 7 · waiting 4 · offered 7 · doubt 7 ·
 //!       head 7 · offers 1 · next_expiry_ms 7 · held 1                                   as in src/record/mailbox.rs
 //!   g   up to 4 × (generation 7 · its first sequence 7), the newest last
+//!   u   sure 7 · sure_epoch 7, as there                                                 while there is doubt
 //!   r0 … r3   4 × (tag of an append's id 8 · appended_s 4): sequence s lies in place s mod 16
 //!   t   appended_ms 7 of the newest append whose id was forgotten, rounded up
 //!   l   ms 7 of the last change of lineage

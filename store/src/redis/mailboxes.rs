@@ -95,7 +95,10 @@ impl RedisStore {
         for ack in acks {
             let keys = device_keys(&ack.device);
             let mut call = keeper.scripts.call(Call::Acknowledge, &keys.each_ref().map(String::as_str));
-            call.arg(&link.lineage).arg(number(ack.upto.generation)).arg(number(ack.upto.sequence));
+            call.arg(&link.lineage)
+                .arg(number(ack.epoch))
+                .arg(number(ack.upto.generation))
+                .arg(number(ack.upto.sequence));
             for (id, code) in &ack.rejected {
                 call.arg(number(id.generation)).arg(number(id.sequence)).arg(code.0);
             }

@@ -15,6 +15,7 @@ behaviours!(
     a_late_attach_of_the_same_boot_is_stale,
     another_boot_must_know_the_last_epoch,
     an_equal_attempt_of_the_same_server_is_the_same_attach_again,
+    an_attach_asked_again_returns_what_the_first_replaced,
     an_equal_attempt_of_another_server_is_stale,
     a_cursor_more_than_a_day_ahead_is_refused,
     an_epoch_that_cannot_be_true_is_refused,
@@ -115,6 +116,18 @@ async fn an_equal_attempt_of_the_same_server_is_the_same_attach_again(store: Sto
     assert_eq!((again.epoch, again.generation, again.replaced), (first.epoch, first.generation, None));
     assert_eq!(again.entries, first.entries);
     assert_eq!(again.last, ids[1].sequence);
+}
+
+async fn an_attach_asked_again_returns_what_the_first_replaced(store: Store) {
+    let device = lamp(&store).await;
+    attach(&store, &hello(&device)).await;
+    let first = attach(&store, &next(&device, 2)).await;
+    let again = attach(&store, &next(&device, 2)).await;
+    assert!(first.replaced.is_some());
+    assert_eq!(again.replaced, first.replaced, "else nobody would kick it");
+    store.detach(&device, 0xa2, again.epoch).await.expect("store");
+    assert_eq!(attach(&store, &next(&device, 3)).await.replaced, None);
+    assert_eq!(attach(&store, &next(&device, 3)).await.replaced, None);
 }
 
 async fn an_equal_attempt_of_another_server_is_stale(store: Store) {

@@ -23,7 +23,9 @@ behaviours!(
     a_sent_message_cannot_be_cancelled,
     a_message_that_never_was_is_unknown,
     an_outcome_pushed_out_of_the_ring_is_unknown_and_so_is_what_is_older,
-    survivors_of_a_rollback_trimmed_by_an_older_session_are_unknown,
+    survivors_of_a_rollback_acked_by_the_session_that_held_them_are_acked,
+    survivors_of_a_rollback_that_no_session_is_known_to_have_held_are_unknown,
+    survivors_of_a_rollback_acked_by_another_session_are_unknown,
     survivors_of_a_rollback_sent_again_and_acked_are_acked,
 );
 
@@ -200,24 +202,37 @@ async fn an_outcome_pushed_out_of_the_ring_is_unknown_and_so_is_what_is_older(st
     assert_eq!(state(&store, &device, ids[66]).await, State::Acked);
 }
 
-/// A mailbox of three whose store went back behind what was sent; the session lives on.
+/// A mailbox of three, the first of them in flight, whose store went back behind what was sent; the session lives on.
 async fn rolled_back(store: &Store) -> (imlink_store::DeviceKey, u64, Vec<MessageId>) {
     let device = lamp(store).await;
-    let new = attach(store, &hello(&device)).await;
     let ids = fill(store, &device, 3).await;
+    let new = attach(store, &Attach { window: 1, ..hello(&device) }).await;
     let sent = MessageId::new(ids[2].generation, 9);
     let behind = Reassert { sent, ..crate::attaching::reassertion(&device, new.epoch) };
     store.reassert(&[behind]).await.expect("store");
     (device, new.epoch, ids)
 }
 
-async fn survivors_of_a_rollback_trimmed_by_an_older_session_are_unknown(store: Store) {
+async fn survivors_of_a_rollback_acked_by_the_session_that_held_them_are_acked(store: Store) {
     let (device, epoch, ids) = rolled_back(&store).await;
     acknowledge(&store, &device, epoch, ids[0]).await;
-    assert_eq!(state(&store, &device, ids[0]).await, State::Unknown);
-    let cursor = ids[1];
+    assert_eq!(state(&store, &device, ids[0]).await, State::Acked);
+}
+
+async fn survivors_of_a_rollback_that_no_session_is_known_to_have_held_are_unknown(store: Store) {
+    let (device, epoch, ids) = rolled_back(&store).await;
+    acknowledge(&store, &device, epoch, ids[1]).await;
+    assert_eq!(state(&store, &device, ids[0]).await, State::Acked);
+    assert_eq!(state(&store, &device, ids[1]).await, State::Unknown, "it may have expired in what was lost");
+    let cursor = ids[2];
     attach(&store, &Attach { attempt: 2, cursor, ..hello(&device) }).await;
-    assert_eq!(state(&store, &device, ids[1]).await, State::Unknown);
+    assert_eq!(state(&store, &device, ids[2]).await, State::Unknown);
+}
+
+async fn survivors_of_a_rollback_acked_by_another_session_are_unknown(store: Store) {
+    let (device, epoch, ids) = rolled_back(&store).await;
+    acknowledge(&store, &device, epoch - 1, ids[0]).await;
+    assert_eq!(state(&store, &device, ids[0]).await, State::Unknown);
 }
 
 async fn survivors_of_a_rollback_sent_again_and_acked_are_acked(store: Store) {

@@ -1,12 +1,11 @@
--- lineage, generation and sequence up to which all is final, then for each rejected: generation, sequence, code
-local lineage, generation, sequence = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- lineage, epoch, generation and sequence up to which all is final, then for each rejected: generation, sequence, code
+local lineage, epoch, generation, sequence = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local d = load()
 if not d then return 0 end
--- The contents may have gone back: what waits now is not proved by a cumulative trim.
-if d.lineage ~= lineage then d.doubt = d.last end
-for at = 4, #ARGV, 3 do
+if d.lineage ~= lineage then doubt_all(d) end
+for at = 5, #ARGV, 3 do
   finish(d, tonumber(ARGV[at]), tonumber(ARGV[at + 1]), 2, tonumber(ARGV[at + 2]))
 end
-trim(d, generation, sequence)
+trim(d, generation, sequence, epoch)
 save(d)
 return 0

@@ -11,7 +11,7 @@ local recent = d.extra
 for known = d.last, max(1, d.last - RECENT + 1), -1 do
   local place = known % RECENT
   local at = (place % 4) * 12 + 1
-  if string.sub(recent[6 + floor(place / 4)] or '', at, at + 7) == tag then
+  if string.sub(recent[7 + floor(place / 4)] or '', at, at + 7) == tag then
     local generation = generation_of(d, known)
     if generation then
       local entry = known >= d.first and call('LINDEX', QUEUE, known - d.first) or TOMB
@@ -26,7 +26,7 @@ for known = d.last, max(1, d.last - RECENT + 1), -1 do
 end
 if age ~= '' then
   local since = d.now - tonumber(age)
-  local evicted, moved = unpack('>I7', recent[10] or string.rep('\0', 7)), unpack('>I7', recent[11] or string.rep('\0', 7))
+  local evicted, moved = unpack('>I7', recent[11] or string.rep('\0', 7)), unpack('>I7', recent[12] or string.rep('\0', 7))
   local is_moved = d.lineage ~= NO_LINEAGE and d.lineage ~= lineage
   if is_moved or (evicted ~= 0 and evicted >= since) or (moved ~= 0 and moved >= since) then return { 2 } end
 end
@@ -50,7 +50,7 @@ if d.seat then d.offered = sequence end
 
 local place = sequence % RECENT
 local field, at = floor(place / 4), (place % 4) * 12
-local old = recent[6 + field] or ''
+local old = recent[7 + field] or ''
 old = old .. string.rep('\0', at - #old)
 local tagged = tag .. pack('>I4', floor(d.now / 1000))
 local evicted = sequence > RECENT and unpack('>I4', old, at + 9) or nil

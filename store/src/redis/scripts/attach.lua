@@ -5,7 +5,7 @@ local attempt, epoch_floor = tonumber(ARGV[5]), tonumber(ARGV[6])
 local generation, sequence = tonumber(ARGV[7]), tonumber(ARGV[8])
 local fingerprint, receive_limit, window = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 
-local d = load()
+local d = load('b')
 if not d then return { 1 } end
 if d.revoked then return { 2 } end
 if not is_credible(d, generation, sequence, epoch_floor) then return { 4 } end
@@ -20,13 +20,17 @@ see_lineage(d, lineage, generation)
 if d.generation < generation or (d.generation == generation and d.last < sequence) then
   open_generation(d, generation)
 end
-local replaced, replaced_epoch = (not is_again and d.seat) or '', d.epoch
-if not is_again then d.epoch = max(d.epoch + 1, epoch_floor + 1, d.now) end
+-- The session that this attach replaces: epoch, seat; kept for when it is asked again.
+local replaced = d.extra[7]
+if not is_again then
+  replaced = d.seat and pack('>I7', d.epoch) .. d.seat
+  d.epoch = max(d.epoch + 1, epoch_floor + 1, d.now)
+end
 d.seat, d.boot, d.attempt, d.session_changed = incarnation .. server, boot, attempt, true
 d.fingerprint, d.receive_limit, d.seen = fingerprint, receive_limit, d.now
 
-trim(d, generation, sequence)
-d.doubt = 0
+trim(d, generation, sequence, 0)
+d.doubt, d.sure_changed = 0, false
 expire(d, is_again)
 if not is_again then
   -- The head that was offered too often without progress is given up.
@@ -39,8 +43,14 @@ if not is_again then
     finish(d, unpack('>I7', call('LINDEX', QUEUE, 0), 2), d.first, 6, 0)
   end
 end
-local reply = { 0, d.epoch, d.generation, replaced, replaced_epoch, generation_of(d, d.offered) or 0, d.offered,
+local replaced_epoch = replaced and unpack('>I7', replaced) or 0
+local reply = { 0, d.epoch, d.generation, replaced and string.sub(replaced, 8) or '', replaced_epoch, generation_of(d, d.offered) or 0, d.offered,
   d.last, 0, d.now }
 reply[9] = page(d, reply, 0, 0, window)
-save(d)
+if replaced then
+  save(d, 'b', replaced)
+else
+  if d.extra[7] then call('HDEL', KEY, 'b') end
+  save(d)
+end
 return reply

@@ -13,7 +13,7 @@ local call = redis.call
 
 -- Reads the device; nil when it is not provisioned.
 local function load(...)
-  local f = call('HMGET', KEY, 'i', 's', 'a', 'm', 'g', ...)
+  local f = call('HMGET', KEY, 'i', 's', 'a', 'm', 'g', 'u', ...)
   if not f[1] then return nil end
   local time = call('TIME')
   local d = { now = time[1] * 1000 + floor(time[2] / 1000), identity = f[1], seat = f[3], mailbox = f[4], extra = f }
@@ -31,6 +31,8 @@ local function load(...)
     d.doubt, d.head, d.offers, d.next_expiry, d.held = 0, 0, 0, 0, 0
   end
   d.generations = f[5] or ''
+  d.sure, d.sure_epoch = 0, 0
+  if f[6] then d.sure, d.sure_epoch = unpack('>I7I7', f[6]) end
   return d
 end
 
@@ -56,6 +58,12 @@ local function save(d, ...)
   if d.generations_changed then
     f[#f + 1] = 'g'
     f[#f + 1] = d.generations
+  end
+  if d.sure_changed then
+    f[#f + 1] = 'u'
+    f[#f + 1] = pack('>I7I7', d.sure, d.sure_epoch)
+  elseif d.extra[6] and d.doubt == 0 then
+    call('HDEL', KEY, 'u')
   end
   if d.lineage_changed then
     f[#f + 1] = 'l'
@@ -115,8 +123,9 @@ local function settle(d)
   if d.first > d.last then d.next_expiry, d.held = 0, 0 end
 end
 
--- Everything up to the pair is final.
-local function trim(d, generation, sequence)
+-- Everything up to the pair is final: says the session of this epoch, or a cursor (0).
+local function trim(d, generation, sequence, epoch)
+  local sure = epoch ~= 0 and epoch == d.sure_epoch and d.sure or 0
   local upto = min(last_upto(d, generation, sequence), d.last)
   local count = upto - d.first + 1
   if count > 0 then
@@ -127,7 +136,7 @@ local function trim(d, generation, sequence)
         if string.sub(entry, 1, 1) ~= TOMB then
           d.waiting = d.waiting - 1
           local ended = d.first + i - 1
-          if ended <= d.doubt then remember(d, unpack('>I7', entry, 2), ended, 0, 0) end
+          if ended <= d.doubt and ended > sure then remember(d, unpack('>I7', entry, 2), ended, 0, 0) end
         end
       end
     end
@@ -172,6 +181,15 @@ local function expire(d, is_held)
   end
 end
 
+-- The contents may have gone back: nothing that waits now is proved by a cumulative trim, except by the session
+-- that holds it in flight.
+local function doubt_all(d)
+  if d.doubt == 0 then
+    d.sure, d.sure_epoch, d.sure_changed = d.offered, d.seat and d.epoch or 0, d.last > 0
+  end
+  d.doubt = d.last
+end
+
 -- What is appended from now on belongs to a new generation, beyond the one that the device knows.
 local function open_generation(d, devices)
   d.generation = max(d.now, d.generation + 1, devices + 1)
@@ -179,7 +197,8 @@ local function open_generation(d, devices)
   if #g >= 14 and select(2, unpack('>I7I7', g, #g - 13)) > d.last then g = string.sub(g, 1, -15) end
   if #g >= 14 * GENERATIONS then g = string.sub(g, 15) end
   d.generations, d.generations_changed = g .. pack('>I7I7', d.generation, d.last + 1), true
-  d.offered, d.doubt = d.last, d.last
+  doubt_all(d)
+  d.offered = d.last
 end
 
 local function see_lineage(d, lineage, devices)
@@ -218,6 +237,7 @@ end
 -- Ends the session; what it held in flight past its time is expired.
 local function leave(d)
   d.seat, d.seen, d.session_changed = false, d.now, true
+  call('HDEL', KEY, 'b')
   expire(d, false)
 end
 
