@@ -174,6 +174,8 @@ pub enum Rule {
     KickNamesTheIncarnation,
     /// A kick also ends an attach that is still under way: its reply, when it comes, is not believed.
     KickReachesAttaching,
+    /// An attach reply of an epoch below one that this server has had is not believed, even when that one has left.
+    LateReplyIsNotBelieved,
     /// An attach whose reply comes too late to be used still kicks what it replaced.
     LateReplyStillKicks,
     /// "Routes on the way drop their cache entry."
@@ -273,6 +275,7 @@ impl Rule {
         Self::KickNamesTheEpoch,
         Self::KickNamesTheIncarnation,
         Self::KickReachesAttaching,
+        Self::LateReplyIsNotBelieved,
         Self::LateReplyStillKicks,
         Self::KickDropsRouteCache,
         Self::EventsAreDeduplicated,

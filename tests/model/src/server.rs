@@ -153,7 +153,11 @@ impl World {
     /// The store's answer is here: the device is welcomed, older ones are closed, the first entries go out.
     fn seat(&mut self, scenario: &Scenario, s: u8, number: u8, attached: Attached) -> Moved {
         let server = &mut self.servers[usize::from(s)];
-        let newer = server.seats.iter().any(|o| o.phase == Phase::Attached && o.epoch > attached.epoch);
+        let newer = if keeps(scenario, Rule::LateReplyIsNotBelieved) {
+            attached.epoch < server.known
+        } else {
+            server.seats.iter().any(|o| o.phase == Phase::Attached && o.epoch > attached.epoch)
+        };
         let late = newer || attached.epoch <= server.kicked && keeps(scenario, Rule::KickReachesAttaching);
         if let Some(old) = attached.replaced
             && old.life.server != s

@@ -105,6 +105,7 @@ needed! {
     a_lost_kick_leaves_the_older_session: KickIsRetried in "servers-half-open" breaks OldNeverClosed(_),
     a_late_kick_closes_a_newer_session: KickNamesTheEpoch in "reboot" breaks OldEndedNew(_),
     a_kick_that_passes_an_attach_under_way_is_in_vain: KickReachesAttaching in "servers-half-open" breaks OldNeverClosed(_),
+    a_reply_older_than_one_that_has_left_stays: AckIsRetried | LateReplyIsNotBelieved in "servers-half-open" breaks OldNeverClosed(_),
     a_late_reply_that_kicks_nobody: LateReplyStillKicks in "servers-rollback" breaks OldNeverClosed(_),
     // §6.6
     a_resent_event_counts_twice: EventsAreDeduplicated in "events" breaks EventTwice(_),
