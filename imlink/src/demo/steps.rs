@@ -46,11 +46,12 @@ pub(super) async fn command_all(stage: &Stage) -> Commands {
         let (api, id) = (stage.api.clone(), id.clone());
         async move {
             let began = Instant::now();
-            (send(&api, &id, "acked").await, began.elapsed())
+            let answer = send(&api, &id, "acked").await;
+            (id, answer, began.elapsed())
         }
     };
     let mut answers = stream::iter(stage.ids.iter().map(one)).buffer_unordered(IN_FLIGHT);
-    while let Some((answer, took)) = answers.next().await {
+    while let Some((id, answer, took)) = answers.next().await {
         commands.sent += 1;
         match answer {
             Ok(message) if message.state == "acked" => {
@@ -59,7 +60,9 @@ pub(super) async fn command_all(stage: &Stage) -> Commands {
                     latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                 }
             }
-            Ok(message) => commands.problem = commands.problem.or(Some(format!("{} is {}", message.id, message.state))),
+            Ok(message) => {
+                commands.problem = commands.problem.or(Some(format!("{} of {id} is {}", message.id, message.state)))
+            }
             Err(error) => commands.problem = commands.problem.or(Some(error.to_string())),
         }
     }
