@@ -23,8 +23,9 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// How busy it is, 0 for idle; `None` when it gets no device at all.
-    pub(crate) fn score(&self) -> Option<u32> {
+    /// How busy it is; `None` when it gets no device at all. Tenths of pressure first, then how full it is:
+    /// small differences of CPU load are noise, and devices that only hold a connection cost next to none.
+    pub(crate) fn score(&self) -> Option<Score> {
         let Load { connections, queued, cpu_permille, memory_permille, draining } = self.load;
         let expected = connections.saturating_add(self.assigned);
         let is_stale = self.age.is_none_or(|age| age > STALE_AFTER);
@@ -32,16 +33,25 @@ impl Candidate {
         if !self.is_allowed || draining || is_stale || is_full {
             return None;
         }
-        let fill = u64::from(expected) * 1000 / u64::from(self.capacity.max(1));
-        let waiting = u64::from(queued.min(QUEUED_FULL)) * 1000 / u64::from(QUEUED_FULL);
-        let busy = fill + waiting + u64::from(cpu_permille.min(1000)) + u64::from(memory_permille) / 2;
-        u32::try_from(busy).ok()
+        let fill = u64::from(expected) * FILL_PARTS / u64::from(self.capacity.max(1));
+        let waiting = queued.min(QUEUED_FULL) * 1000 / QUEUED_FULL;
+        let pressure = waiting.max(cpu_permille.min(1000).into()).max(memory_permille.into());
+        Some(Score { pressure: pressure / PRESSURE_STEP, fill })
     }
+}
+
+/// How busy a server is; compared field by field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Score {
+    /// The worst of queued work, CPU and memory, in tenths.
+    pressure: u32,
+    /// Connections of those it takes, in millionths.
+    fill: u64,
 }
 
 /// Where among `candidates` the next device goes; `draw` is a random number.
 pub(crate) fn choose(candidates: &[Candidate], draw: u64) -> Option<usize> {
-    let open: Vec<(usize, u32)> =
+    let open: Vec<(usize, Score)> =
         candidates.iter().enumerate().filter_map(|(at, one)| Some((at, one.score()?))).collect();
     let count = u64::try_from(open.len()).ok().filter(|count| *count > 0)?;
     let first = (draw >> 32) % count;
@@ -58,6 +68,10 @@ pub(crate) fn has_labels(labels: &str, wanted: &str) -> bool {
     wanted.split(',').map(str::trim).filter(|label| !label.is_empty()).all(has)
 }
 
+/// Parts that a server's fill is counted in.
+const FILL_PARTS: u64 = 1_000_000;
+/// Thousandths of pressure that make a difference.
+const PRESSURE_STEP: u32 = 100;
 /// Reports come every 2 s: three missed ones mean that nothing is known.
 const STALE_AFTER: Duration = Duration::from_secs(6);
 /// Waiting messages and calls that count as fully busy.
@@ -132,6 +146,21 @@ mod tests {
         let assigned: Vec<u32> = candidates.iter().map(|one| one.assigned).collect();
         assert!(assigned[0].abs_diff(500) < 30 && assigned[1].abs_diff(500) < 30, "{assigned:?}");
         assert!(assigned[2].abs_diff(1000) < 60, "{assigned:?}");
+    }
+
+    #[test]
+    fn a_percent_of_cpu_does_not_draw_the_whole_fleet() {
+        let mut candidates = vec![idle(1_000_000); 3];
+        candidates[0].load.cpu_permille = 2;
+        candidates[1].load.cpu_permille = 12;
+        candidates[2].load.cpu_permille = 31;
+        for draw in 0..300u64 {
+            let at = choose(&candidates, draw.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap();
+            candidates[at].assigned += 1;
+        }
+        assert!(candidates.iter().all(|one| one.assigned.abs_diff(100) < 10), "{candidates:?}");
+        candidates[2].load.cpu_permille = 700;
+        assert!(candidates[2].score() > candidates[0].score());
     }
 
     #[test]
