@@ -15,7 +15,9 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, ServerError, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, ServerError, Value,
+};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -103,17 +105,15 @@ impl Keeper {
             return Ok(Vec::new());
         }
         let mut values = self.exchange(link, pipeline).await?;
-        if values.iter().any(is_script_missing) {
+        if values.iter().filter_map(server_error).any(|error| error.code() == "NOSCRIPT") {
             self.exchange(link, &self.scripts.load()).await?;
             values = self.exchange(link, pipeline).await?;
         }
-        for value in &values {
-            if let Value::ServerError(error) = value {
-                if error.code() == "READONLY" {
-                    self.drop_link(link, "it became read-only");
-                }
-                return Err(error_of(error));
+        if let Some(error) = values.iter().find_map(server_error) {
+            if error.code() == "READONLY" {
+                self.drop_link(link, "it became read-only");
             }
+            return Err(error_of(error));
         }
         Ok(values)
     }
@@ -215,15 +215,20 @@ impl Keeper {
             let mut connection = self.dial(Some(self.config.response_timeout)).await?;
             let mut asked = Pipeline::with_capacity(2);
             asked.cmd("INFO").cmd("CLIENT").arg("ID");
-            let (info, client_id): (String, i64) = asked.query_async(&mut connection).await?;
-            Ok::<_, RedisError>((connection, info, client_id))
+            let answers = connection.send_packed_commands(&asked, 0, asked.len()).await?;
+            Ok::<_, RedisError>((connection, answers))
         };
         let connected = tokio::time::timeout(limit, connecting).await;
-        let (connection, info, client_id) = match connected {
+        let (connection, answers) = match connected {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err(error_of_connect(error)),
+            Ok(Err(error)) => return Err(error_of_connect(&error)),
             Err(_) => return Err(Error::Away(format!("no connection to Redis within {limit:?}"))),
         };
+        if let Some(error) = answers.iter().find_map(server_error) {
+            return Err(error_of(error));
+        }
+        let (info, client_id): (String, i64) = redis::from_redis_value(Value::Array(answers))
+            .map_err(|error| Error::Unusable(format!("what Redis says of itself: {error}")))?;
         let lineage = ServerInfo::parse(&info).check()?;
         let link = Link { connection, lineage, client_id };
         let mut first = self.scripts.load();
@@ -231,11 +236,9 @@ impl Keeper {
             first.cmd("CLIENT").arg("KILL").arg("ID").arg(last.client_id);
         }
         let answers = self.exchange(&link, &first).await?;
-        match answers.iter().find_map(|value| match value {
-            // "No such client" is what is hoped for.
-            Value::ServerError(error) if !error.details().unwrap_or_default().contains("No such client") => Some(error),
-            _ => None,
-        }) {
+        // "No such client" is what is hoped for.
+        let is_wrong = |error: &&ServerError| !error.details().unwrap_or_default().contains("No such client");
+        match answers.iter().filter_map(server_error).find(is_wrong) {
             Some(error) => Err(error_of(error)),
             None => Ok(link),
         }
@@ -277,8 +280,11 @@ impl Keeper {
     }
 }
 
-fn is_script_missing(value: &Value) -> bool {
-    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
+fn server_error(value: &Value) -> Option<&ServerError> {
+    match value {
+        Value::ServerError(error) => Some(error),
+        _ => None,
+    }
 }
 
 /// Sorts what Redis refuses: full, for now, or for good.
@@ -294,9 +300,9 @@ fn error_of(error: &ServerError) -> Error {
 }
 
 /// The same for what fails while connecting: only a refused login is for good.
-fn error_of_connect(error: RedisError) -> Error {
-    match error.code() {
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => Error::Unusable(format!("Redis refuses the login: {error}")),
+fn error_of_connect(error: &RedisError) -> Error {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => Error::Unusable(format!("Redis refuses the login: {error}")),
         _ => Error::Away(error.to_string()),
     }
 }

@@ -8,6 +8,7 @@ use super::RedisStore;
 use super::layout::{self, Reply, device_keys, number};
 use super::link::Link;
 use super::script::Call;
+use super::tries::Earlier;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State, Stored};
 use crate::record::tag_of;
 use crate::session::Head;
@@ -19,14 +20,16 @@ const CANCELLED_NOW: u64 = 11;
 impl RedisStore {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, Error> {
         let tries = &self.shared.tries;
-        let link = self.shared.keeper.link()?;
-        let age_ms = match append.retry {
-            false => String::new(),
-            true => tries.age_ms(&append.id).unwrap_or(FOREVER_MS).to_string(),
+        let link = self.shared.keeper.link().inspect_err(|_| {
+            if !append.retry {
+                tries.keep(&append.id);
+            }
+        })?;
+        let age_ms = match tries.send(&append.id, append.retry) {
+            Earlier::None => String::new(),
+            Earlier::Sent(age_ms) => age_ms.to_string(),
+            Earlier::Unknown => FOREVER_MS.to_string(),
         };
-        if !append.retry {
-            tries.begin(&append.id);
-        }
         let appended = self.append_once(&link, append, &age_ms).await;
         if !matches!(appended, Err(Error::Away(_))) {
             tries.end(&append.id);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The process and its folder.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     child: Child,
     folder: TempDir,
     port: u16,
@@ -17,12 +17,12 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Without persistence.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "no"])
     }
 
     /// With these options.
-    pub fn start_with(options: &[&str]) -> Self {
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let mut folder = Some(folder);
@@ -44,43 +44,35 @@ impl RedisServer {
     }
 
     /// Its address as a URL.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
     /// Its address.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
     /// Ends it as a power cut would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it was killed");
     }
 
     /// Starts it again with what is left in its folder.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port, &self.folder, &self.options);
         assert!(self.is_up(), "redis-server does not start again");
     }
 
-    /// Deletes what it wrote; only while it is killed.
-    pub fn forget(&self) {
-        for entry in std::fs::read_dir(self.folder.path()).expect("the folder is there").flatten() {
-            let path = entry.path();
-            let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        }
-    }
-
     /// Sends it a signal: `STOP`, `CONT`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(status.is_ok_and(|status| status.success()), "kill -{name} works");
     }
 
     /// A plain connection, to look at keys and set configuration.
-    pub fn connection(&self) -> redis::Connection {
+    pub(crate) fn connection(&self) -> redis::Connection {
         redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("it answers")
     }
 
