@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use imlink_protocol::Instant;
-use imlink_protocol::limits::{EVENT_WINDOW_MAX, FRAME_LEN_MAX, RECEIVE_LIMIT_MIN, TICKET_LEN_MAX};
+use imlink_protocol::id::MessageId;
+use imlink_protocol::limits::{
+    EVENT_WINDOW_MAX, FRAME_LEN_MAX, NUMBER_MAX, RECEIVE_LIMIT_MIN, TICKET_LEN_MAX, WINDOW_MAX,
+};
 use imlink_protocol::message::{GoAwayReason, Hello, RejectCode, ToDevice, Welcome};
 use imlink_protocol::serving::{Opening, Session, Transmit};
 use imlink_protocol::ticket::{self, Ticket};
@@ -15,7 +18,7 @@ use mio::net::TcpStream;
 
 use crate::config::Login;
 use crate::conn::{About, Attaching, ConnId, Device, Moving, Phase};
-use crate::reactor::{End, Reactor};
+use crate::reactor::{End, Reactor, Shared};
 use crate::store_work::Done;
 use crate::table::thread_of;
 
@@ -59,6 +62,14 @@ impl Contested {
     }
 }
 
+impl Shared {
+    /// Messages that are kept in flight to a device: what it can hold, and what may wait for it here.
+    fn window_of(&self, about: &About) -> u8 {
+        let bytes = self.config.limits.out_len_max / 2 / (about.receive_limit as usize).max(1);
+        about.window.min(bytes.clamp(1, WINDOW_MAX) as u8)
+    }
+}
+
 impl Reactor {
     /// Lets a new socket in, or tells it to come back, before anything is spent on it.
     pub(crate) fn admit_stream(&mut self, stream: TcpStream) {
@@ -67,7 +78,12 @@ impl Reactor {
             return;
         }
         let limits = &self.shared.config.limits;
-        let is_full = self.shared.connections.load(Ordering::Relaxed) >= limits.connections_max;
+        let connections = self.shared.connections.load(Ordering::Relaxed);
+        if connections >= limits.connections_max + limits.half_open_max {
+            // Too many even to be told so.
+            return;
+        }
+        let is_full = connections >= limits.connections_max;
         let is_crowded = self.half_open >= limits.half_open_max || !self.sweep.take_accept(self.now);
         let is_admitting = self.sweep.is_admitting();
         let Some(id) = self.insert(stream, Phase::Hello { since: self.now }) else { return };
@@ -90,12 +106,12 @@ impl Reactor {
                 return self.close(index, End::Reject(code, retry_after_s));
             }
         };
-        self.half_open = self.half_open.saturating_sub(1);
         let owner = thread_of(attaching.about.name.as_str(), self.shared.inboxes.len());
         let Some(inbox) = self.shared.inboxes.get(owner).filter(|_| owner != self.index).cloned() else {
             return self.begin_attach(index, attaching);
         };
         if let Some(conn) = self.take_out(index) {
+            self.half_open = self.half_open.saturating_sub(1);
             let moving = Moving { stream: conn.stream, attaching, input: rest.to_vec() };
             inbox.put(crate::inbox::Command::Adopt(Box::new(moving)));
         }
@@ -111,6 +127,9 @@ impl Reactor {
         {
             return Err((RejectCode::Malformed, 3600));
         }
+        if hello.epoch.max(hello.cursor.generation).max(hello.cursor.sequence) > NUMBER_MAX {
+            return Err((RejectCode::Cursor, 60));
+        }
         let mut epoch_floor = hello.epoch;
         let is_ticketless = hello.ticket.is_empty();
         if !is_ticketless {
@@ -123,18 +142,13 @@ impl Reactor {
         } else if self.shared.config.login == Login::Ticket {
             return Err((RejectCode::Ticket, 0));
         }
-        if let Some(delay_s) = self.contested.delay_s(&name, self.now) {
-            self.shared.metrics.contested.inc();
-            tracing::warn!(device = %name, delay_s, "two devices use one identity: slowed down; give each its own");
-            return Err((RejectCode::Contested, delay_s));
-        }
         Ok(Attaching {
             about: About::new(name, hello),
             is_ticketless,
             epoch_floor,
             cursor: hello.cursor,
             since: self.now,
-            is_hinted: false,
+            hinted: MessageId::default(),
             kicked: 0,
             calls: Vec::new(),
             reports: Vec::new(),
@@ -144,7 +158,8 @@ impl Reactor {
 
     /// A connection from another I/O thread whose device belongs here.
     pub(crate) fn adopt(&mut self, moving: Moving) {
-        let Some(id) = self.insert(moving.stream, Phase::Closing { until: self.now }) else { return };
+        let Some(id) = self.insert(moving.stream, Phase::Hello { since: self.now }) else { return };
+        self.half_open += 1;
         if let Some(conn) = self.conn(id) {
             conn.input = moving.input;
         }
@@ -154,14 +169,17 @@ impl Reactor {
     /// Enters the device in the table as attaching, then asks the store.
     fn begin_attach(&mut self, index: u32, mut attaching: Attaching) {
         let name = attaching.about.name.clone();
-        if let Some(older) = self.find(name.as_str()) {
-            let is_attaching =
-                matches!(self.conns.get(older as usize).map(|conn| &conn.phase), Some(Phase::Attaching(_)));
-            if is_attaching {
-                // Its own newer connection overtook it.
-                self.close(older, End::Reject(RejectCode::Stale, 0));
-            }
+        if let Err((code, retry_after_s)) = self.check_attach(&attaching) {
+            return self.close(index, End::Reject(code, retry_after_s));
         }
+        if let Some(older) = self.find(name.as_str())
+            && let Some(Phase::Attaching(_)) = self.conns.get(older as usize).map(|conn| &conn.phase)
+        {
+            // Its own newer connection overtook it.
+            self.close(older, End::Reject(RejectCode::Stale, 0));
+        }
+        self.half_open = self.half_open.saturating_sub(1);
+        self.attaching += 1;
         attaching.predecessor = self
             .find(name.as_str())
             .and_then(|older| self.conns.get(older as usize).map(|conn| ConnId { index: older, serial: conn.serial }));
@@ -171,6 +189,28 @@ impl Reactor {
             conn.phase = Phase::Attaching(Box::new(attaching));
             let id = ConnId { index, serial: conn.serial };
             self.start_attach(id);
+        }
+    }
+
+    /// What speaks against an attach before the store is asked; known only to the thread of the device.
+    fn check_attach(&mut self, attaching: &Attaching) -> Result<(), (RejectCode, u32)> {
+        let about = &attaching.about;
+        if self.attaching >= self.shared.config.limits.half_open_max {
+            return Err((RejectCode::Overloaded, 5));
+        }
+        if let Some(delay_s) = self.contested.delay_s(&about.name, self.now) {
+            self.shared.metrics.contested.inc();
+            tracing::warn!(device = %about.name, delay_s, "two devices use one identity: slowed down; give each its own");
+            return Err((RejectCode::Contested, delay_s));
+        }
+        let older = self.find(about.name.as_str()).and_then(|index| self.conns.get(index as usize));
+        match older.map(|conn| &conn.phase) {
+            Some(Phase::Attaching(older))
+                if older.about.incarnation == about.incarnation && older.about.attempt >= about.attempt =>
+            {
+                Err((RejectCode::Stale, 0))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -191,7 +231,7 @@ impl Reactor {
             fingerprint: about.fingerprint,
             receive_limit: about.receive_limit,
             event_queue: about.event_queue,
-            window: u32::from(about.window).min(imlink_protocol::limits::WINDOW_MAX as u32),
+            window: shared.window_of(about).into(),
         };
         let is_ticketless = attaching.is_ticketless;
         let device = attach.device.clone();
@@ -239,27 +279,29 @@ impl Reactor {
         let Some(conn) = self.conn(id) else { return };
         let closing = Phase::Closing { until: Instant::default() };
         let Phase::Attaching(attaching) = std::mem::replace(&mut conn.phase, closing) else { return };
+        self.attaching = self.attaching.saturating_sub(1);
         self.replace_older(&attaching, &new);
         let generation = new.entries.first().map_or(new.generation, |entry| entry.id.generation);
-        let session = Session::new(
+        let mut session = Session::new(
             self.now,
             &Opening {
                 epoch: new.epoch,
                 generation,
                 offered: new.offered,
                 cursor: attaching.cursor,
-                window: attaching.about.window,
+                window: self.shared.window_of(&attaching.about),
                 receive_limit: attaching.about.receive_limit,
                 interval: self.shared.config.limits.heartbeat,
                 event_position: new.event_position,
                 store_ms: new.now_ms,
             },
         );
+        session.handle_hint(attaching.hinted);
         let mut ticket = [0; TICKET_LEN_MAX];
         let ticket_len = self.issue_ticket(&attaching.about.name, new.epoch, &mut ticket);
         self.lend_buffer(id.index);
         let limits = self.shared.config.limits;
-        let Attaching { about, is_hinted, calls, reports, .. } = *attaching;
+        let Attaching { about, calls, reports, .. } = *attaching;
         let interface = self.interfaces.of(&about);
         let is_interface_known = interface.is_known();
         let Some(conn) = self.conn(id) else { return };
@@ -280,14 +322,18 @@ impl Reactor {
             calls: Vec::new(),
             interface,
             is_read_due: false,
+            is_head_due: false,
             is_replaced: false,
         }));
         self.shared.metrics.attached.inc();
         self.shared.metrics.attaches.inc();
         self.mark(id.index);
         if is_interface_known {
-            self.take_first_page(id, &new, is_hinted);
+            self.take_first_page(id, &new);
         } else {
+            if let Some(device) = self.conn(id).and_then(|conn| conn.device()) {
+                device.session.handle_read_failed();
+            }
             self.learn_interface(id);
         }
         for call in calls {
@@ -302,13 +348,7 @@ impl Reactor {
     /// The socket was gone before its session was there: the session is given back, and the one it replaced,
     /// which the store no longer knows, is closed.
     fn undo_session(&mut self, device: DeviceKey, new: &NewSession) {
-        if let Some(older) = self.find(device.as_str())
-            && let Some(held) = self.conns.get_mut(older as usize).and_then(|conn| conn.device())
-            && held.session.epoch() < new.epoch
-        {
-            held.is_replaced = true;
-            self.close(older, End::GoAway(GoAwayReason::Replaced, 0));
-        }
+        self.close_replaced(device.as_str(), new.epoch.saturating_sub(1), GoAwayReason::Replaced);
         if let Some(replaced) = new.replaced.clone().filter(|older| older.incarnation != self.shared.incarnation) {
             self.kick_elsewhere(device.clone(), replaced);
         }
@@ -319,15 +359,14 @@ impl Reactor {
     fn replace_older(&mut self, attaching: &Attaching, new: &NewSession) {
         let name = &attaching.about.name;
         if let Some(older) = attaching.predecessor {
-            let mut is_other_boot = false;
+            // It may have ended meanwhile, and its place be another device's.
             if let Some(device) = self.conn(older).and_then(|conn| conn.device()) {
                 device.is_replaced = true;
-                is_other_boot = device.about.incarnation != attaching.about.incarnation;
+                if device.about.incarnation != attaching.about.incarnation {
+                    self.contested.count(name, self.now);
+                }
+                self.close(older.index, End::GoAway(GoAwayReason::Replaced, 0));
             }
-            if is_other_boot {
-                self.contested.count(name, self.now);
-            }
-            self.close(older.index, End::GoAway(GoAwayReason::Replaced, 0));
         }
         if let Some(replaced) = &new.replaced
             && replaced.incarnation != self.shared.incarnation
@@ -359,10 +398,11 @@ impl Reactor {
         if let Some(older) = older {
             let conns = &self.conns;
             self.table.put(name.as_str(), older.index, |other| crate::reactor::name_of(conns, other));
-            if let Some(device) = self.conn(older).and_then(|conn| conn.device())
-                && attaching.is_hinted
-            {
-                device.session.handle_read_failed();
+            if let Some(device) = self.conn(older).and_then(|conn| conn.device()) {
+                if attaching.hinted != MessageId::default() {
+                    device.session.handle_hint(attaching.hinted);
+                }
+                attaching.reports.into_iter().for_each(|report| device.keep_report(Some(report)));
             }
             self.read_on(older.index);
         }

@@ -3,24 +3,20 @@
 //! While a batch is away the next one gathers: the busier the store, the larger the batches. What the store
 //! did not take is kept in order and tried again; an acknowledgement until it is written.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use imlink_protocol::Instant;
-use imlink_protocol::id::Epoch;
-use imlink_protocol::key::Key;
-use imlink_protocol::link::node::ToRoute;
+use imlink_protocol::id::{Epoch, MessageId};
 use imlink_protocol::message::GoAwayReason;
 use imlink_protocol::serving::{HeadCheck, MailboxHead};
-use imlink_store::event::{EventBatch, EventsStored};
-use imlink_store::mailbox::Acknowledge;
 use imlink_store::session::{Head, Reassert, Reasserted};
 use imlink_store::{DeviceKey, Error};
 
+use crate::acks::Acks;
 use crate::conn::ConnId;
+use crate::events::WaitingEvents;
 use crate::reactor::{End, Reactor};
-use crate::store_work::{Done, Reported};
+use crate::store_work::Done;
 
 /// Pause before a refused batch is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -32,12 +28,8 @@ const DETACH_MAX: usize = 65_536;
 /// What gathered on one I/O thread.
 #[derive(Default)]
 pub(crate) struct Batches {
-    pub(crate) acks: Vec<Acknowledge>,
-    pub(crate) reports: Vec<Reported>,
-    acks_gate: Gate,
-    events: Vec<(ConnId, EventBatch)>,
-    events_len: usize,
-    events_gate: Gate,
+    pub(crate) acks: Acks,
+    pub(crate) events: WaitingEvents,
     /// Devices whose mailbox head is to be compared.
     pub(crate) heads: Vec<ConnId>,
     heads_gate: Gate,
@@ -51,23 +43,27 @@ pub(crate) struct Batches {
 
 /// Whether a batch of a kind may leave.
 #[derive(Default)]
-struct Gate {
+pub(crate) struct Gate {
     is_away: bool,
     not_before: Instant,
 }
 
 impl Gate {
-    fn leave(&mut self, now: Instant) -> bool {
+    pub(crate) fn leave(&mut self, now: Instant) -> bool {
         let may = !self.is_away && now >= self.not_before;
         self.is_away |= may;
         may
     }
 
-    fn arrive(&mut self) {
+    pub(crate) fn is_away(&self) -> bool {
+        self.is_away
+    }
+
+    pub(crate) fn arrive(&mut self) {
         self.is_away = false;
     }
 
-    fn fail(&mut self, now: Instant) {
+    pub(crate) fn fail(&mut self, now: Instant) {
         self.is_away = false;
         self.not_before = now.after(RETRY);
     }
@@ -76,131 +72,25 @@ impl Gate {
 impl Batches {
     /// Work that waits for the store.
     pub(crate) fn waiting(&self) -> usize {
-        self.acks.len() + self.events.len() + self.reassert.len()
+        self.acks.waiting() + self.events.waiting() + self.reassert.len()
     }
 }
+
+/// Sessions that were asserted again.
+pub(crate) type Asserted = Vec<(ConnId, DeviceKey, Epoch)>;
 
 impl Reactor {
     /// Starts every batch that is there and may leave.
     pub(crate) fn start_batches(&mut self) {
-        let now = self.now;
-        let store = self.shared.store.clone();
-        if !self.batches.acks.is_empty() && self.batches.acks_gate.leave(now) {
-            let acks = std::mem::take(&mut self.batches.acks);
-            let reports = std::mem::take(&mut self.batches.reports);
-            let store = store.clone();
-            self.start(async move {
-                let result = store.acknowledge(&acks).await;
-                Done::Acknowledged { acks, reports, result }
-            });
-        }
-        if !self.batches.events.is_empty() && self.batches.events_gate.leave(now) {
-            let count = self.batches.events.len().min(BATCH_MAX);
-            let batches: Vec<_> = self.batches.events.drain(..count).collect();
-            let store = store.clone();
-            self.start(async move {
-                let (conns, batches): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-                let result = store.append_events(&batches).await;
-                Done::Events { batches: conns.into_iter().zip(batches).collect(), result }
-            });
-        }
+        self.start_acks();
+        self.start_events();
         self.start_heads();
         self.start_reassert();
     }
 
-    pub(crate) fn handle_acknowledged(
-        &mut self,
-        acks: Vec<Acknowledge>,
-        reports: Vec<Reported>,
-        result: Result<(), Error>,
-    ) {
-        if let Err(error) = result {
-            tracing::debug!(%error, count = acks.len(), "acknowledgements are written later");
-            self.shared.metrics.count_retry("acknowledge");
-            self.batches.acks_gate.fail(self.now);
-            let newer = std::mem::take(&mut self.batches.acks);
-            self.batches.acks = merged(acks.into_iter().chain(newer));
-            self.batches.reports.splice(0..0, reports);
-            return;
-        }
-        self.batches.acks_gate.arrive();
-        for reported in reports {
-            let (device, epoch, id) = (reported.device.as_str(), reported.epoch, reported.id());
-            let message = match reported.is_acked {
-                true => ToRoute::Acked { device, epoch, id },
-                false => ToRoute::Settled { device, epoch, id },
-            };
-            self.tell(reported.report.link, &message);
-        }
-    }
-
-    /// An event of a device joins the batch.
-    pub(crate) fn handle_event(&mut self, id: ConnId, sequence: u64, key: Key, payload: Bytes) {
-        let max = self.shared.config.limits.events_waiting_max;
-        let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
-        let about = &device.about;
-        if about.event_queue == 0 {
-            return self.close(id.index, End::GoAway(GoAwayReason::Order, 0));
-        }
-        let (name, queue, fingerprint) = (about.name.clone(), about.event_queue, about.fingerprint);
-        if self.batches.events_len + payload.len() > max {
-            // Nothing is lost: the device keeps what is not acknowledged.
-            return self.close(id.index, End::GoAway(GoAwayReason::Cut, 10));
-        }
-        self.batches.events_len += payload.len();
-        match self.batches.events.last_mut() {
-            Some((last, batch)) if *last == id => batch.events.push((sequence, key, payload)),
-            _ => {
-                let batch = EventBatch { device: name, queue, fingerprint, events: vec![(sequence, key, payload)] };
-                self.batches.events.push((id, batch));
-            }
-        }
-    }
-
-    pub(crate) fn handle_events_stored(
-        &mut self,
-        batches: Vec<(ConnId, EventBatch)>,
-        result: Result<Vec<EventsStored>, Error>,
-    ) {
-        let stored = match result {
-            Ok(stored) => stored,
-            Err(error) => {
-                tracing::debug!(%error, count = batches.len(), "events are stored later");
-                self.shared.metrics.count_retry("append-events");
-                self.batches.events_gate.fail(self.now);
-                self.batches.events.splice(0..0, batches);
-                return;
-            }
-        };
-        self.batches.events_gate.arrive();
-        let mut refused = Vec::new();
-        for ((id, batch), stored) in batches.into_iter().zip(stored) {
-            match stored {
-                EventsStored::UpTo(upto) => self.confirm_events(id, &batch, upto),
-                EventsStored::Full => refused.push((id, batch)),
-            }
-        }
-        if !refused.is_empty() {
-            self.shared.metrics.count_retry("events-full");
-            self.batches.events_gate.fail(self.now);
-            self.batches.events.splice(0..0, refused);
-        }
-    }
-
-    fn confirm_events(&mut self, id: ConnId, batch: &EventBatch, upto: u64) {
-        let len: usize = batch.events.iter().map(|(_, _, payload)| payload.len()).sum();
-        self.batches.events_len = self.batches.events_len.saturating_sub(len);
-        self.shared.metrics.events.inc_by(batch.events.len() as u64);
-        self.lend_buffer(id.index);
-        let Some(conn) = self.conn(id) else { return };
-        if let crate::conn::Phase::Attached(device) = &mut conn.phase {
-            device.session.handle_events_stored(upto, batch.events.len(), &mut conn.out);
-            self.mark(id.index);
-        }
-    }
-
     fn start_heads(&mut self) {
-        if self.batches.heads.is_empty() {
+        // Heartbeats never keep the round over all devices from its turn.
+        if !self.batches.heads_gate.is_away() {
             self.sweep.next_heads(&self.conns, BATCH_MAX, &mut self.batches.heads);
         }
         if self.batches.heads.is_empty() || !self.batches.heads_gate.leave(self.now) {
@@ -232,12 +122,18 @@ impl Reactor {
 
     fn compare_head(&mut self, id: ConnId, head: Head) {
         let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
-        match device.session.handle_head(MailboxHead { generation: head.generation, last: head.last }) {
+        device.is_head_due = false;
+        let (head, waiting) = (MailboxHead { generation: head.generation, last: head.last }, head.waiting);
+        match device.session.handle_head(head, waiting) {
             HeadCheck::Same => {}
             HeadCheck::More => self.read_on(id.index),
             HeadCheck::RolledBack => {
                 tracing::warn!(device = %device.about.name, "the store lost what was sent already: a new generation is opened");
                 self.batches.reassert.push(id);
+            }
+            HeadCheck::WentBack => {
+                tracing::warn!(device = %device.about.name, "the store lost what the device did: it attaches anew");
+                self.close(id.index, End::GoAway(GoAwayReason::Cut, 0));
             }
         }
     }
@@ -256,11 +152,11 @@ impl Reactor {
         let count = self.batches.reassert.len().min(BATCH_MAX);
         let asked: Vec<ConnId> = self.batches.reassert.drain(..count).collect();
         let (server, server_incarnation) = (self.shared.config.name.clone(), self.shared.incarnation);
-        let mut conns = Vec::with_capacity(count);
+        let mut held = Vec::with_capacity(count);
         let mut sessions = Vec::with_capacity(count);
         for id in asked {
             let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { continue };
-            conns.push(id);
+            held.push((id, device.about.name.clone(), device.session.epoch()));
             sessions.push(Reassert {
                 device: device.about.name.clone(),
                 server: server.clone(),
@@ -274,32 +170,36 @@ impl Reactor {
             });
         }
         let store = self.shared.store.clone();
-        self.start(async move { Done::Reasserted { conns, result: store.reassert(&sessions).await } });
+        self.start(async move { Done::Reasserted { asked: held, result: store.reassert(&sessions).await } });
     }
 
-    pub(crate) fn handle_reasserted(&mut self, conns: &[ConnId], result: Result<Vec<Reasserted>, Error>) {
+    pub(crate) fn handle_reasserted(&mut self, asked: Asserted, result: Result<Vec<Reasserted>, Error>) {
         let answers = match result {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::debug!(%error, "sessions are asserted later");
                 self.shared.metrics.count_retry("reassert");
                 self.batches.reassert_gate.fail(self.now);
-                self.batches.reassert.splice(0..0, conns.iter().copied());
+                self.batches.reassert.splice(0..0, asked.into_iter().map(|(id, _, _)| id));
                 return;
             }
         };
         self.batches.reassert_gate.arrive();
-        for (id, answer) in conns.iter().zip(answers) {
+        for ((id, name, epoch), answer) in asked.into_iter().zip(answers) {
+            let is_here = self.conn(id).is_some_and(|conn| conn.device().is_some());
             match answer {
                 Reasserted::Held { head, replaced } => {
-                    let name = self.conn(*id).and_then(|conn| conn.name().cloned());
-                    if let (Some(name), Some(replaced)) = (name, replaced) {
-                        self.kick_elsewhere(name, replaced);
+                    if let Some(replaced) = replaced {
+                        self.kick_elsewhere(name.clone(), replaced);
                     }
-                    self.take_head(*id, head);
+                    match is_here {
+                        true => self.take_head(id, head),
+                        // It left meanwhile, and its detach may have been overtaken.
+                        false => self.detach(name, epoch),
+                    }
                 }
                 Reasserted::Lost => {
-                    if let Some(device) = self.conn(*id).and_then(|conn| conn.device()) {
+                    if let Some(device) = self.conn(id).and_then(|conn| conn.device()) {
                         device.is_replaced = true;
                         self.close(id.index, End::GoAway(GoAwayReason::Replaced, 0));
                     }
@@ -311,9 +211,10 @@ impl Reactor {
     /// The session stands; whatever the store holds beyond what is known here is read.
     fn take_head(&mut self, id: ConnId, head: Head) {
         let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
-        let head = MailboxHead { generation: head.generation, last: head.last };
-        if device.session.handle_head(head) != HeadCheck::Same {
-            device.session.handle_hint(imlink_protocol::MessageId::new(head.generation, head.last));
+        let (head, waiting) = (MailboxHead { generation: head.generation, last: head.last }, head.waiting);
+        let check = device.session.handle_head(head, waiting);
+        if !matches!(check, HeadCheck::Same | HeadCheck::WentBack) {
+            device.session.handle_hint(MessageId::new(head.generation, head.last));
             self.read_on(id.index);
         }
     }
@@ -353,21 +254,4 @@ impl Reactor {
         });
         named.unzip()
     }
-}
-
-/// One acknowledgement a device: the highest, with every rejection. Keeps a long outage bounded.
-fn merged(acks: impl Iterator<Item = Acknowledge>) -> Vec<Acknowledge> {
-    let mut devices: HashMap<(DeviceKey, Epoch), Acknowledge> = HashMap::new();
-    for ack in acks {
-        match devices.get_mut(&(ack.device.clone(), ack.epoch)) {
-            Some(kept) => {
-                kept.upto = kept.upto.max(ack.upto);
-                kept.rejected.extend(ack.rejected);
-            }
-            None => {
-                devices.insert((ack.device.clone(), ack.epoch), ack);
-            }
-        }
-    }
-    devices.into_values().collect()
 }

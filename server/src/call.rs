@@ -44,6 +44,9 @@ impl Reactor {
             self.tell(link, &deny(0));
             return;
         };
+        if self.calls.contains_key(&(link, call.request)) {
+            return;
+        }
         let waiting = WaitingCall {
             link,
             request: call.request,
@@ -57,7 +60,13 @@ impl Reactor {
                 let epoch = device.session.epoch();
                 self.tell(link, &deny(epoch));
             }
-            Some(Phase::Attaching(attaching)) if attaching.calls.len() < CALLS_MAX => attaching.calls.push(waiting),
+            Some(Phase::Attaching(attaching)) if attaching.calls.len() < CALLS_MAX => {
+                // Not to hold on to all that came with it.
+                let payload = Bytes::copy_from_slice(call.payload);
+                attaching.calls.push(WaitingCall { payload, ..waiting });
+                let serial = self.conns.get(index as usize).map_or(0, |conn| conn.serial);
+                self.calls.insert((link, call.request), ConnId { index, serial });
+            }
             Some(Phase::Attaching(_)) => self.fail_call(link, call.request, CallFailure::Busy),
             _ => {
                 self.tell(link, &deny(0));
@@ -68,18 +77,16 @@ impl Reactor {
     /// Sends a call to its device, once.
     pub(crate) fn start_call(&mut self, index: u32, call: WaitingCall) {
         let WaitingCall { link, request: asked, key, deadline, payload } = call;
-        if self.calls.contains_key(&(link, asked)) {
-            return;
-        }
         self.lend_buffer(index);
         let now = self.now;
         let remaining = deadline.since(now);
+        let out_len_max = self.shared.config.limits.out_len_max / 2;
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let id = ConnId { index, serial: conn.serial };
         let Phase::Attached(device) = &mut conn.phase else { return };
         let refused = if remaining.is_zero() {
             Some(CallFailure::Deadline)
-        } else if device.calls.len() >= CALLS_MAX {
+        } else if device.calls.len() >= CALLS_MAX || conn.out.bytes.len() + payload.len() > out_len_max {
             Some(CallFailure::Busy)
         } else if device.interface.is_known() && !device.interface.lists_call(key) {
             Some(CallFailure::UnknownPath)
@@ -95,7 +102,10 @@ impl Reactor {
             }
         };
         match refused {
-            Some(why) => self.fail_call(link, asked, why),
+            Some(why) => {
+                self.calls.remove(&(link, asked));
+                self.fail_call(link, asked, why);
+            }
             None => self.mark(index),
         }
     }
@@ -116,7 +126,13 @@ impl Reactor {
     pub(crate) fn handle_cancel(&mut self, link: LinkId, asked: u64) {
         let Some(id) = self.calls.remove(&(link, asked)) else { return };
         let Some(conn) = self.conn(id) else { return };
-        let Phase::Attached(device) = &mut conn.phase else { return };
+        let device = match &mut conn.phase {
+            Phase::Attached(device) => device,
+            Phase::Attaching(attaching) => {
+                return attaching.calls.retain(|call| (call.link, call.request) != (link, asked));
+            }
+            Phase::Hello { .. } | Phase::Closing { .. } => return,
+        };
         let Some(at) = device.calls.iter().position(|call| call.link == link && call.asked == asked) else { return };
         let request = device.calls.swap_remove(at).request;
         conn.out.transmit(&ToDevice::Cancel { request });
@@ -141,6 +157,7 @@ impl Reactor {
 
     /// The device a call waited for did not come.
     pub(crate) fn deny_call(&mut self, device: &str, call: &WaitingCall) {
+        self.calls.remove(&(call.link, call.request));
         self.tell(call.link, &ToRoute::NotHere { device, request: call.request, epoch: 0 });
     }
 

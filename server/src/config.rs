@@ -136,6 +136,8 @@ impl Config {
         range("heartbeat", heartbeat, format!("{:?}", limits.heartbeat), "1 s … 3600 s")?;
         let connections = (1..=10_000_000).contains(&limits.connections_max);
         range("connections_max", connections, limits.connections_max.to_string(), "1 … 10000000")?;
+        let out = limits.out_len_max >= 2 * limits::FRAME_LEN_MAX;
+        range("out_len_max", out, limits.out_len_max.to_string(), "131072 bytes or more")?;
         range("io_threads", self.io_threads <= 256, self.io_threads.to_string(), "0 … 256")
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use imlink_protocol::frame;
 use imlink_protocol::id::{Cursor, MessageId};
 use imlink_protocol::link::node::{Deliver, ToRoute, ToServer};
-use imlink_protocol::message::{Code, GoAwayReason};
+use imlink_protocol::message::Code;
 use imlink_protocol::serving::{Delivered, MailboxHead, Outgoing};
 use imlink_store::Error;
 use imlink_store::mailbox::{Acknowledge, Entry, Page, Read};
@@ -12,8 +12,8 @@ use imlink_store::session::{Head, NewSession};
 
 use crate::conn::{ConnId, Phase, Report};
 use crate::inbox::LinkId;
-use crate::reactor::{End, Reactor};
-use crate::store_work::{Done, Reported};
+use crate::reactor::Reactor;
+use crate::store_work::Done;
 
 /// Reports kept for one device; a route asks the store itself for the ones past it.
 const REPORTS_MAX: usize = 1024;
@@ -35,7 +35,7 @@ impl Reactor {
     }
 
     fn handle_deliver(&mut self, link: LinkId, deliver: &Deliver<'_>) {
-        let report = deliver.report.then_some(Report { id: deliver.id, link });
+        let report = deliver.report.then_some(Report { id: deliver.id, link, is_acked: false });
         let Some(index) = self.find(deliver.device) else {
             self.tell(link, &ToRoute::NotHere { device: deliver.device, request: 0, epoch: 0 });
             return;
@@ -46,7 +46,7 @@ impl Reactor {
         let device = match &mut conn.phase {
             Phase::Attached(device) => device,
             Phase::Attaching(attaching) => {
-                attaching.is_hinted = true;
+                attaching.hinted = attaching.hinted.max(deliver.id);
                 attaching.reports.extend(report.filter(|_| attaching.reports.len() < REPORTS_MAX));
                 return;
             }
@@ -67,9 +67,9 @@ impl Reactor {
             }
             Delivered::Known if device.session.is_in_flight(deliver.id) => device.keep_report(report),
             Delivered::Known => {
-                if report.is_some() {
-                    let epoch = device.session.epoch();
-                    self.tell(link, &ToRoute::Settled { device: deliver.device, epoch, id: deliver.id });
+                if let Some(report) = report {
+                    let (name, epoch) = (device.about.name.clone(), device.session.epoch());
+                    self.report_ended(name, epoch, vec![report]);
                 }
             }
             Delivered::Later => {
@@ -103,8 +103,10 @@ impl Reactor {
         match result {
             Ok(Some(page)) => self.take_page(id, &page.entries, page.head, page.more),
             Ok(None) => {
-                device.is_replaced = true;
-                self.close(id.index, End::GoAway(GoAwayReason::Replaced, 0));
+                // Replaced, or lost by a store that came back: asserting it again tells which.
+                device.session.handle_read_failed();
+                device.is_read_due = true;
+                self.batches.reassert.push(id);
             }
             Err(error) => {
                 tracing::debug!(%error, device = %device.about.name, "the mailbox is read later");
@@ -116,13 +118,9 @@ impl Reactor {
     }
 
     /// The entries that came with the session.
-    pub(crate) fn take_first_page(&mut self, id: ConnId, new: &NewSession, is_hinted: bool) {
+    pub(crate) fn take_first_page(&mut self, id: ConnId, new: &NewSession) {
         let head = Head { generation: new.generation, last: new.last, waiting: 0 };
         self.take_page(id, &new.entries, head, new.more);
-        if is_hinted && let Some(device) = self.conn(id).and_then(|conn| conn.device()) {
-            device.session.handle_read_failed();
-            self.read_on(id.index);
-        }
     }
 
     fn take_page(&mut self, id: ConnId, entries: &[Entry], head: Head, more: bool) {
@@ -144,6 +142,9 @@ impl Reactor {
         let refused = page.refused.or(next_unlisted.map(|entry| (entry.id, Code::INTERFACE)));
         if let Some(refused) = refused {
             self.refuse_entry(id, refused);
+        } else if entries.is_empty() && more {
+            // Not what a store says; not to be asked again in a circle.
+            device.is_read_due = true;
         }
         self.settle_reports(id);
         self.mark(id.index);
@@ -161,7 +162,7 @@ impl Reactor {
             rejected: vec![refused],
         };
         self.shared.metrics.count_rejected(refused.1.name());
-        self.batches.acks.push(ack);
+        self.batches.acks.put(ack, Vec::new());
     }
 
     /// Routes that wait for messages which ended without reaching the device ask the store themselves.
@@ -177,47 +178,31 @@ impl Reactor {
         };
         let over: Vec<Report> = device.reports.extract_if(.., is_over).collect();
         let (name, epoch) = (device.about.name.clone(), session.epoch());
-        for report in over {
-            self.tell(report.link, &ToRoute::Settled { device: name.as_str(), epoch, id: report.id });
+        if !over.is_empty() {
+            self.report_ended(name, epoch, over);
         }
     }
 
     /// The device handled everything up to `upto`; with a code it refused `upto` itself.
     pub(crate) fn handle_acked(&mut self, id: ConnId, upto: MessageId, code: Option<Code>) {
-        let Some(conn) = self.conns.get_mut(id.index as usize) else { return };
-        let Some(device) = conn.device() else { return };
-        let name = device.about.name.clone();
-        let epoch = device.session.epoch();
-        if !device.reports.is_empty() {
-            let reports = &mut self.batches.reports;
-            device.reports.retain(|report| {
-                let is_final = report.id <= upto;
-                if is_final {
-                    let is_acked = code.is_none() || report.id != upto;
-                    reports.push(Reported { report: *report, device: name.clone(), epoch, is_acked });
-                }
-                !is_final
-            });
-            if device.reports.is_empty() {
-                device.reports = Vec::new();
-            }
+        let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
+        let (name, epoch) = (device.about.name.clone(), device.session.epoch());
+        let mut reports = std::mem::take(&mut device.reports);
+        device.reports.extend(reports.extract_if(.., |report| report.id > upto));
+        for report in &mut reports {
+            report.is_acked = code.is_none() || report.id != upto;
         }
         if let Some(code) = code {
             self.shared.metrics.count_rejected(code.name());
         }
         let rejected = code.map(|code| (upto, code)).into_iter().collect();
-        match self.batches.acks.last_mut() {
-            Some(last) if last.device == name && last.epoch == epoch => {
-                last.upto = last.upto.max(upto);
-                last.rejected.extend(code.map(|code| (upto, code)));
-            }
-            _ => self.batches.acks.push(Acknowledge { device: name, epoch, upto, rejected }),
-        }
+        self.batches.acks.put(Acknowledge { device: name, epoch, upto, rejected }, reports);
     }
 }
 
 impl crate::conn::Device {
-    fn keep_report(&mut self, report: Option<Report>) {
+    /// A route wants to hear what becomes of a message.
+    pub(crate) fn keep_report(&mut self, report: Option<Report>) {
         if self.reports.len() < REPORTS_MAX {
             self.reports.extend(report);
         }

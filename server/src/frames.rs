@@ -1,6 +1,5 @@
 //! What devices send: bytes to frames, frames to what the session makes of them.
 
-use bytes::Bytes;
 use imlink_protocol::frame::{self, Frame, FrameError};
 use imlink_protocol::limits::HELLO_FRAME_LEN_MAX;
 use imlink_protocol::message::{FromDevice, GoAwayReason, RejectCode};
@@ -56,9 +55,11 @@ impl Reactor {
     /// Keeps the bytes of a frame that is not whole, within the largest frame. Its time began when its first
     /// byte came: a frame in drops does not renew it.
     fn keep_rest(&mut self, id: ConnId, rest: &[u8], is_new: bool) {
-        let max = self.shared.config.limits.frame_len + frame::LENGTH_LEN_MAX;
+        let frame_len = self.shared.config.limits.frame_len;
         let now = self.now;
         let Some(conn) = self.conn(id) else { return };
+        let is_attached = matches!(conn.phase, Phase::Attached(_));
+        let max = frame::LENGTH_LEN_MAX + if is_attached { frame_len } else { HELLO_FRAME_LEN_MAX };
         if rest.len() > max {
             return self.refuse_frame(id.index, FrameError::TooLong { len: rest.len(), max });
         }
@@ -93,7 +94,9 @@ impl Reactor {
                 _ => self.close(index, End::Reject(RejectCode::Order, 0)),
             };
         };
+        let open = device.session.in_flight();
         let incoming = device.session.handle_frame(now, &message, &mut conn.out);
+        self.shared.metrics.acked.inc_by(open.saturating_sub(device.session.in_flight()) as u64);
         let has_output = !conn.out.bytes.is_empty();
         match incoming {
             Ok(incoming) => self.handle_incoming(id, incoming),
@@ -109,15 +112,25 @@ impl Reactor {
         self.read_on(index);
     }
 
+    /// Its mailbox is compared with the store, once however often it says so.
+    fn handle_heartbeat(&mut self, id: ConnId) {
+        if let Some(device) = self.conn(id).and_then(|conn| conn.device())
+            && !device.is_head_due
+        {
+            device.is_head_due = true;
+            self.batches.heads.push(id);
+        }
+    }
+
     fn handle_incoming(&mut self, id: ConnId, incoming: Incoming<'_>) {
         match incoming {
             Incoming::Nothing => {}
-            Incoming::Heartbeat => self.batches.heads.push(id),
+            Incoming::Heartbeat => self.handle_heartbeat(id),
             Incoming::Acked(upto) => self.handle_acked(id, upto, None),
             Incoming::Nacked(upto, code) => self.handle_acked(id, upto, Some(code)),
             Incoming::Reply { request, status, payload } => self.handle_reply(id, request, status, payload),
             Incoming::Event { sequence, key, payload } => {
-                self.handle_event(id, sequence, key, Bytes::copy_from_slice(payload));
+                self.handle_event(id, sequence, key, payload);
             }
             Incoming::Interface { offset, total, chunk } => self.handle_chunk(id, offset, total, chunk),
             Incoming::Bye => self.close(id.index, End::Gone("bye")),

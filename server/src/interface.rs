@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use imlink_protocol::Instant;
 use imlink_protocol::id::Fingerprint;
 use imlink_protocol::interface::{Entries, Kind};
 use imlink_protocol::key::Key;
@@ -22,6 +24,8 @@ use crate::store_work::Done;
 
 /// Interfaces kept per I/O thread; past it the known ones are forgotten and asked of the store again.
 const INTERFACES_MAX: usize = 4096;
+/// A device that did not give its whole interface by then lets another one try.
+const ASKED_MAX: Duration = Duration::from_secs(30);
 
 /// Keys that a firmware lists.
 #[derive(Debug)]
@@ -80,8 +84,8 @@ struct Learning {
 enum Stage {
     /// The store is asked, or is to be asked again.
     Store { is_asked: bool },
-    /// This device is asked; what came so far.
-    Device { conn: ConnId, bytes: Vec<u8> },
+    /// This device is asked, until when it may take; what came so far.
+    Device { conn: ConnId, until: Instant, bytes: Vec<u8> },
 }
 
 impl Interfaces {
@@ -143,8 +147,14 @@ impl Reactor {
     fn ask_next_device(&mut self, scope: Scope) {
         let Some(mut learning) = self.interfaces.learning.remove(&scope) else { return };
         learning.waiting.retain(|id| self.conn(*id).is_some_and(|conn| conn.device().is_some()));
+        // The last one asked gets its turn behind all others.
+        if let Stage::Device { conn, .. } = &learning.stage
+            && learning.waiting.first() == Some(conn)
+        {
+            learning.waiting.rotate_left(1);
+        }
         let Some(first) = learning.waiting.first().copied() else { return };
-        learning.stage = Stage::Device { conn: first, bytes: Vec::new() };
+        learning.stage = Stage::Device { conn: first, until: self.now.after(ASKED_MAX), bytes: Vec::new() };
         self.interfaces.learning.insert(scope, learning);
         self.describe(first, 0);
     }
@@ -159,13 +169,18 @@ impl Reactor {
     /// A part of the interface came from the device that was asked.
     pub(crate) fn handle_chunk(&mut self, id: ConnId, offset: u32, total: u32, chunk: &[u8]) {
         let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
+        if let Interface::Raw = device.interface {
+            return self.close(id.index, End::GoAway(GoAwayReason::Order, 0));
+        }
         let scope = scope(&device.about);
         let asked = self.interfaces.learning.get_mut(&scope).map(|learning| &mut learning.stage);
-        let Some(Stage::Device { conn, bytes }) = asked.filter(|_| total as usize <= INTERFACE_LEN_MAX) else {
-            return self.close(id.index, End::GoAway(GoAwayReason::Order, 0));
-        };
+        // Asked before another one was, or asked twice: its answer comes too late and does no harm.
+        let Some(Stage::Device { conn, bytes, .. }) = asked else { return };
+        if *conn != id || offset as usize != bytes.len() {
+            return;
+        }
         let end = bytes.len() + chunk.len();
-        if *conn != id || offset as usize != bytes.len() || chunk.is_empty() || end > total as usize {
+        if total as usize > INTERFACE_LEN_MAX || chunk.is_empty() || end > total as usize {
             return self.close(id.index, End::GoAway(GoAwayReason::Order, 0));
         }
         bytes.extend_from_slice(chunk);
@@ -223,6 +238,7 @@ impl Reactor {
 
     /// Asks again where the store did not answer or the asked device left.
     pub(crate) fn retry_interfaces(&mut self) {
+        let now = self.now;
         let scopes: Vec<Scope> = self.interfaces.learning.keys().cloned().collect();
         for scope in scopes {
             let asked = match self.interfaces.learning.get_mut(&scope).map(|learning| &mut learning.stage) {
@@ -230,12 +246,15 @@ impl Reactor {
                     *is_asked = true;
                     None
                 }
-                Some(Stage::Device { conn, .. }) => Some(*conn),
+                Some(Stage::Device { conn, until, .. }) => Some((*conn, now >= *until)),
                 _ => continue,
             };
             match asked {
                 None => self.ask_store(scope),
-                Some(id) if self.conn(id).is_none_or(|conn| conn.device().is_none()) => self.ask_next_device(scope),
+                Some((_, true)) => self.ask_next_device(scope),
+                Some((id, _)) if self.conn(id).is_none_or(|conn| conn.device().is_none()) => {
+                    self.ask_next_device(scope)
+                }
                 Some(_) => {}
             }
         }

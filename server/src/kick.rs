@@ -13,7 +13,7 @@ use imlink_protocol::message::GoAwayReason;
 use imlink_store::DeviceKey;
 use imlink_store::session::Session;
 
-use crate::conn::Phase;
+use crate::conn::{ConnId, Phase};
 use crate::inbox::LinkId;
 use crate::reactor::{End, Reactor};
 
@@ -43,8 +43,9 @@ impl Reactor {
             tracing::warn!(%device, "too many replaced sessions at once: one is left to its heartbeat");
             return;
         }
+        // Numbered apart from those of the other threads: the answer goes to all of them.
         self.kicks.next += 1;
-        let request = self.kicks.next;
+        let request = self.kicks.next * self.shared.inboxes.len() as u64 + self.index as u64;
         self.kicks.pending.insert(request, Kick { device, session, tried: 0, due: self.now });
         self.send_kick(request);
     }
@@ -89,27 +90,35 @@ impl Reactor {
         }
     }
 
+    /// Closes the session of `device` if its epoch is at most `epoch`, also while a newer connection of the
+    /// device is attaching; whether there was one.
+    pub(crate) fn close_replaced(&mut self, device: &str, epoch: Epoch, reason: GoAwayReason) -> bool {
+        let Some(index) = self.find(device) else { return false };
+        let Some(conn) = self.conns.get(index as usize) else { return false };
+        let id = match &conn.phase {
+            Phase::Attaching(attaching) => attaching.predecessor,
+            _ => Some(ConnId { index, serial: conn.serial }),
+        };
+        let Some(id) = id else { return false };
+        let Some(held) = self.conn(id).and_then(|conn| conn.device()) else { return false };
+        if held.session.epoch() > epoch {
+            return false;
+        }
+        held.is_replaced = true;
+        self.close(id.index, End::GoAway(reason, 0));
+        true
+    }
+
     /// A route says that sessions of `device` up to `epoch` are over.
     pub(crate) fn handle_kick(&mut self, link: LinkId, request: u64, device: &str, epoch: Epoch, is_revoked: bool) {
-        let mut closed = false;
-        let mut next = self.find(device);
-        while let Some(index) = next.take() {
-            let Some(conn) = self.conns.get_mut(index as usize) else { break };
-            match &mut conn.phase {
-                Phase::Attached(held) if held.session.epoch() <= epoch => {
-                    held.is_replaced = true;
-                    closed = true;
-                    let reason = if is_revoked { GoAwayReason::Revoked } else { GoAwayReason::Replaced };
-                    self.close(index, End::GoAway(reason, 0));
-                }
-                Phase::Attaching(attaching) => {
-                    // Its attach may turn out to be the one that was replaced.
-                    attaching.kicked = attaching.kicked.max(epoch);
-                    next = attaching.predecessor.map(|older| older.index);
-                }
-                _ => {}
-            }
+        if let Some(conn) = self.find(device).and_then(|index| self.conns.get_mut(index as usize))
+            && let Phase::Attaching(attaching) = &mut conn.phase
+        {
+            // Its attach may turn out to be the one that was replaced.
+            attaching.kicked = attaching.kicked.max(epoch);
         }
+        let reason = if is_revoked { GoAwayReason::Revoked } else { GoAwayReason::Replaced };
+        let closed = self.close_replaced(device, epoch, reason);
         self.tell(link, &ToRoute::Kicked { request, closed });
     }
 }

@@ -11,12 +11,14 @@
 //! time, the store and the routes. It knows nothing of the crate `route`: both speak the node link.
 #![forbid(unsafe_code)]
 
+mod acks;
 mod admission;
 mod batches;
 mod call;
 pub mod config;
 mod conn;
 mod deliver;
+mod events;
 mod frames;
 mod inbox;
 mod interface;

@@ -29,6 +29,11 @@ const REGISTER_DEADLINE: Duration = Duration::from_secs(5);
 /// A route that takes no bytes for this long is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
+/// Commands that wait for one I/O thread before links are read no further.
+const INBOX_MAX: usize = 65_536;
+/// Days whose ticket keys are kept: the clocks of routes differ.
+const TICKET_DAYS: usize = 3;
+
 /// What the links of one server share.
 pub(crate) struct Links {
     shared: Arc<Shared>,
@@ -229,7 +234,10 @@ impl Links {
         loop {
             tokio::select! {
                 batch = link.receiver.receive() => match batch? {
-                    Some(batch) => self.dispatch(id, &link.sender, &batch, 0)?,
+                    Some(batch) => {
+                        self.dispatch(id, &link.sender, &batch, 0)?;
+                        self.inboxes_taken().await;
+                    }
                     None => return Ok(()),
                 },
                 _ = report.tick() => self.send(&link.sender, &ToRoute::Load(self.load()))?,
@@ -241,6 +249,13 @@ impl Links {
                     was_draining = is_draining;
                 }
             }
+        }
+    }
+
+    /// Ends when the I/O threads have caught up: a route that is faster than they are waits in its socket.
+    async fn inboxes_taken(&self) {
+        while self.shared.inboxes.iter().any(|inbox| inbox.waiting() > INBOX_MAX) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
@@ -282,7 +297,12 @@ impl Links {
     fn take_registered(&self, registered: &Registered<'_>) {
         let today = (registered.day, TicketKey(registered.ticket_key_today));
         let yesterday = (registered.day.saturating_sub(1), TicketKey(registered.ticket_key_yesterday));
-        *self.shared.ticket_keys.write() = vec![today, yesterday];
+        let mut keys = self.shared.ticket_keys.write();
+        keys.retain(|(day, _)| ![today.0, yesterday.0].contains(day));
+        keys.extend([today, yesterday]);
+        keys.sort_by_key(|(day, _)| std::cmp::Reverse(*day));
+        keys.truncate(TICKET_DAYS);
+        drop(keys);
         tracing::info!(route = registered.route, "registered at a route");
     }
 

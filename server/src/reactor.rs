@@ -16,11 +16,13 @@ use imlink_protocol::message::{GoAwayReason, RejectCode, ToDevice};
 use imlink_protocol::serving::Transmit;
 use imlink_protocol::ticket::TicketKey;
 use imlink_store::{DeviceKey, Store};
+use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use parking_lot::RwLock;
 use slab::Slab;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use crate::admission::Contested;
 use crate::batches::Batches;
@@ -42,6 +44,11 @@ const READ_LEN: usize = 64 * 1024;
 /// Output buffers kept for reuse, each of at most this many bytes.
 const SPARE_BUFFERS: usize = 256;
 const SPARE_LEN_MAX: usize = 16 * 1024;
+/// Buffers read from one socket in one round, and sockets accepted: the others get their turn.
+const READS_MAX: usize = 4;
+const ACCEPTS_MAX: usize = 1024;
+/// Pause before accepting again when the system refused.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
 /// How long the peer may take the last frame.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -57,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// Messages and calls that wait for a device or the store, by thread.
     pub(crate) queued: Vec<AtomicUsize>,
+    /// Cancelled when an I/O thread ends.
+    pub(crate) ended: CancellationToken,
     pub(crate) started: std::time::Instant,
 }
 
@@ -93,6 +102,10 @@ pub(crate) struct Reactor {
     pub(crate) index: usize,
     pub(crate) poll: Poll,
     listener: Option<TcpListener>,
+    /// The listener may have more: it tells only once.
+    accept_at: Option<Instant>,
+    /// Sockets that may have more to read: they tell only once.
+    unread: Vec<ConnId>,
     pub(crate) conns: Slab<Conn>,
     serial: u32,
     pub(crate) table: Table,
@@ -108,6 +121,7 @@ pub(crate) struct Reactor {
     pub(crate) calls: Calls,
     pub(crate) sweep: Sweep,
     pub(crate) half_open: usize,
+    pub(crate) attaching: usize,
     pub(crate) is_stopped: bool,
 }
 
@@ -133,6 +147,8 @@ impl Reactor {
             index,
             poll,
             listener: Some(listener),
+            accept_at: None,
+            unread: Vec::new(),
             conns: Slab::new(),
             serial: 0,
             table: Table::new(),
@@ -148,6 +164,7 @@ impl Reactor {
             calls: Calls::new(),
             sweep: Sweep::new(now, &shared.config.limits),
             half_open: 0,
+            attaching: 0,
             is_stopped: false,
             shared,
         })
@@ -160,29 +177,35 @@ impl Reactor {
 
     /// Runs until told to stop.
     pub(crate) fn run(mut self) {
+        let _ended = self.shared.ended.clone().drop_guard();
         let mut events = Events::with_capacity(1024);
         let mut commands = Vec::new();
         let mut scratch = vec![0; READ_LEN];
         while !self.is_stopped {
-            if let Err(error) = self.poll.poll(&mut events, Some(self.sweep.interval()))
+            if let Err(error) = self.poll.poll(&mut events, Some(self.patience()))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the readiness loop of an I/O thread broke");
                 return;
             }
             self.now = self.shared.now();
+            let unread = std::mem::take(&mut self.unread);
             self.inbox.take(&mut commands);
             for command in commands.drain(..) {
                 self.handle_command(command);
+            }
+            for id in unread {
+                self.read(id, true, &mut scratch);
             }
             for event in &events {
                 match event.token() {
                     WAKER => {}
                     LISTENER => self.accept(),
-                    Token(index) => {
-                        self.handle_ready(index as u32, event.is_readable(), event.is_writable(), &mut scratch)
-                    }
+                    Token(index) => self.handle_ready(index as u32, event, &mut scratch),
                 }
+            }
+            if self.accept_at.is_some_and(|at| at <= self.now) {
+                self.accept();
             }
             self.sweep();
             self.settle();
@@ -215,8 +238,16 @@ impl Reactor {
         }
     }
 
+    /// How long the next wait for readiness may be.
+    fn patience(&self) -> Duration {
+        let accept = self.accept_at.map_or(Duration::MAX, |at| at.since(self.now));
+        let read = if self.unread.is_empty() { Duration::MAX } else { Duration::ZERO };
+        self.sweep.interval().min(accept).min(read)
+    }
+
     fn accept(&mut self) {
-        loop {
+        self.accept_at = None;
+        for _ in 0..ACCEPTS_MAX {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((stream, _)) => {
@@ -224,14 +255,18 @@ impl Reactor {
                     self.admit_stream(stream);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
+                }
                 Err(error) => {
-                    // Out of file descriptors or the like: those who are attached go on.
+                    // Out of file descriptors or the like: those who are attached go on, those who wait to be
+                    // accepted are not told of again.
                     tracing::warn!(%error, "a connection cannot be accepted");
+                    self.accept_at = Some(self.now.after(ACCEPT_AGAIN));
                     return;
                 }
             }
         }
+        self.accept_at = Some(self.now);
     }
 
     /// Takes a socket into the slab and watches it.
@@ -260,50 +295,63 @@ impl Reactor {
         Some(conn)
     }
 
-    fn handle_ready(&mut self, index: u32, is_readable: bool, is_writable: bool, scratch: &mut [u8]) {
-        if is_writable && self.conns.get(index as usize).is_some_and(|conn| !conn.out.bytes.is_empty()) {
+    fn handle_ready(&mut self, index: u32, event: &Event, scratch: &mut [u8]) {
+        let Some(conn) = self.conns.get(index as usize) else { return };
+        let id = ConnId { index, serial: conn.serial };
+        if event.is_writable() && !conn.out.bytes.is_empty() {
             self.mark(index);
         }
-        if !is_readable {
-            return;
+        let is_ended = event.is_read_closed() || event.is_error();
+        if event.is_readable() || is_ended {
+            self.read(id, is_ended, scratch);
         }
-        loop {
-            let Some(conn) = self.conns.get_mut(index as usize) else { return };
+    }
+
+    /// Reads what is there. After a short read the socket is empty and the next byte is a new event, but an
+    /// end that came together with the last bytes is not: it is read on to.
+    fn read(&mut self, id: ConnId, is_ended: bool, scratch: &mut [u8]) {
+        for _ in 0..READS_MAX {
+            let Some(conn) = self.conn(id) else { return };
             match conn.stream.read(scratch) {
-                Ok(0) => return self.close(index, End::Gone("closed")),
+                Ok(0) => return self.close(id.index, End::Gone("closed")),
                 Ok(len) => {
                     self.shared.metrics.bytes_in.inc_by(len as u64);
-                    self.handle_bytes(index, scratch.get(..len).unwrap_or_default());
-                    // A short read emptied the socket: the next byte is a new event.
-                    if len < scratch.len() {
+                    self.handle_bytes(id.index, scratch.get(..len).unwrap_or_default());
+                    if len < scratch.len() && !is_ended {
                         return;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.close(index, End::Gone("broken")),
+                Err(_) => return self.close(id.index, End::Gone("broken")),
             }
         }
+        self.unread.push(id);
     }
 
     /// Writes what gathered and starts what gathered, until nothing more comes of it.
     fn settle(&mut self) {
         loop {
             self.start_batches();
-            if self.ready.is_empty() {
+            if !self.ready.is_empty() {
+                for done in std::mem::take(&mut self.ready) {
+                    self.handle_done(done);
+                }
+            } else if !self.dirty.is_empty() {
+                for index in std::mem::take(&mut self.dirty) {
+                    self.flush(index);
+                }
+            } else {
                 break;
             }
-            for done in std::mem::take(&mut self.ready) {
-                self.handle_done(done);
-            }
-        }
-        for index in std::mem::take(&mut self.dirty) {
-            self.flush(index);
         }
         for link in &mut self.links {
             if !link.frames.is_empty() {
-                // A link that takes no more is about to end, and then every hint is checked anew.
-                let _ = link.sender.send_encoded(&link.frames);
+                if let Err(error) = link.sender.send_encoded(&link.frames) {
+                    // What it was to be told is lost: the link ends, and then every hint is checked anew.
+                    tracing::warn!(%error, "a link to a route is closed");
+                    link.sender.close();
+                }
                 link.frames.clear();
             }
         }
@@ -316,7 +364,7 @@ impl Reactor {
             Done::Acknowledged { acks, reports, result } => self.handle_acknowledged(acks, reports, result),
             Done::Events { batches, result } => self.handle_events_stored(batches, result),
             Done::Heads { conns, result } => self.handle_heads(&conns, result),
-            Done::Reasserted { conns, result } => self.handle_reasserted(&conns, result),
+            Done::Reasserted { asked, result } => self.handle_reasserted(asked, result),
             Done::Detached { device, epoch, result } => self.handle_detached(device, epoch, result),
             Done::Interface { tenant, fingerprint, result } => self.handle_interface(tenant, fingerprint, result),
             Done::InterfacePut { tenant, fingerprint, interface, result } => {
@@ -372,13 +420,15 @@ impl Reactor {
         }
     }
 
-    /// Gives a connection that is about to write a used buffer, so that idle ones need none.
+    /// Gives a connection that is about to write a used buffer, so that idle ones need none. It comes back
+    /// with the next flush, written to or not.
     pub(crate) fn lend_buffer(&mut self, index: u32) {
         if let Some(conn) = self.conns.get_mut(index as usize)
             && conn.out.bytes.capacity() == 0
             && let Some(buffer) = self.spare.pop()
         {
             conn.out.bytes = buffer;
+            self.mark(index);
         }
     }
 
@@ -398,7 +448,10 @@ impl Reactor {
                 return;
             }
             Phase::Hello { .. } => self.half_open = self.half_open.saturating_sub(1),
-            Phase::Attaching(attaching) => self.release_attaching(id, *attaching),
+            Phase::Attaching(attaching) => {
+                self.attaching = self.attaching.saturating_sub(1);
+                self.release_attaching(id, *attaching);
+            }
             Phase::Attached(device) => self.release_device(id, *device),
         }
         self.shared.metrics.count_closed(end.name());

@@ -89,6 +89,7 @@ impl Server {
             ticket_keys: RwLock::new(Vec::new()),
             connections: AtomicUsize::new(0),
             queued: std::iter::repeat_with(AtomicUsize::default).take(threads).collect(),
+            ended: CancellationToken::new(),
             started: Instant::now(),
         });
         let mut handles = Vec::with_capacity(threads);
@@ -143,10 +144,18 @@ impl Server {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = self.shared.ended.cancelled() => {
+                    // Its devices and those that the kernel gives it would wait for ever.
+                    tracing::error!("an I/O thread ended by a fault: the server stops");
+                    break;
+                }
                 changed = outages.changed() => {
                     if changed.is_err() {
                         // This store cannot be lost without the process.
-                        shutdown.cancelled().await;
+                        tokio::select! {
+                            () = shutdown.cancelled() => {}
+                            () = self.shared.ended.cancelled() => {}
+                        }
                         break;
                     }
                     tracing::info!("the store is back: sessions are asserted again");

@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use imlink_protocol::id::{Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Epoch, Fingerprint};
 use imlink_store::event::{EventBatch, EventsStored};
 use imlink_store::mailbox::{Acknowledge, Page};
 use imlink_store::session::{Attached, Head, Reasserted};
 use imlink_store::{DeviceKey, Error};
 use tokio::runtime::Handle;
 
+use crate::batches::Asserted;
 use crate::conn::{ConnId, Report};
 use crate::inbox::{Command, Inbox};
 
@@ -26,34 +27,19 @@ pub(crate) enum Done {
     /// `read_mailbox`.
     Read { conn: ConnId, result: Result<Option<Page>, Error> },
     /// `acknowledge`, and what to tell the routes now that it is written.
-    Acknowledged { acks: Vec<Acknowledge>, reports: Vec<Reported>, result: Result<(), Error> },
+    Acknowledged { acks: Vec<Acknowledge>, reports: Vec<Vec<Report>>, result: Result<(), Error> },
     /// `append_events`.
     Events { batches: Vec<(ConnId, EventBatch)>, result: Result<Vec<EventsStored>, Error> },
     /// `heads`.
     Heads { conns: Vec<ConnId>, result: Result<Vec<Head>, Error> },
     /// `reassert`.
-    Reasserted { conns: Vec<ConnId>, result: Result<Vec<Reasserted>, Error> },
+    Reasserted { asked: Asserted, result: Result<Vec<Reasserted>, Error> },
     /// `detach`.
     Detached { device: DeviceKey, epoch: Epoch, result: Result<bool, Error> },
     /// `interface`.
     Interface { tenant: String, fingerprint: Fingerprint, result: Result<Option<Bytes>, Error> },
     /// `put_interface`.
     InterfacePut { tenant: String, fingerprint: Fingerprint, interface: Bytes, result: Result<(), Error> },
-}
-
-/// A report that goes out once the store has the acknowledgement.
-#[derive(Clone, Debug)]
-pub(crate) struct Reported {
-    pub(crate) report: Report,
-    pub(crate) device: DeviceKey,
-    pub(crate) epoch: Epoch,
-    pub(crate) is_acked: bool,
-}
-
-impl Reported {
-    pub(crate) fn id(&self) -> MessageId {
-        self.report.id
-    }
 }
 
 /// Polls `work` once; what is not ready goes on in the runtime and ends in `inbox`.

@@ -89,12 +89,17 @@ impl Sweep {
     }
 
     pub(crate) fn start_drain(&mut self, now: Instant, reason: GoAwayReason) {
+        if self.drain.as_ref().is_some_and(|drain| drain.reason == GoAwayReason::Draining) {
+            // A shutdown goes on as it began.
+            return;
+        }
         self.drain = Some(Drain { since: now, reason, total: 0, left: 0 });
     }
 
     /// Hints may be lost: every mailbox is compared with the store.
     pub(crate) fn check_all_heads(&mut self, now: Instant) {
-        self.heads_from = Some(0);
+        // A round under way goes on to its end, so that links that come and go do not keep it from there.
+        self.heads_from.get_or_insert(0);
         self.heads_again = Some(now.after(SECOND_CHECK));
     }
 
@@ -131,7 +136,7 @@ impl Reactor {
             return;
         }
         self.sweep.next = self.now.after(INTERVAL);
-        if self.sweep.heads_again.is_some_and(|due| due <= self.now) {
+        if self.sweep.heads_from.is_none() && self.sweep.heads_again.is_some_and(|due| due <= self.now) {
             self.sweep.heads_again = None;
             self.sweep.heads_from = Some(0);
         }
@@ -204,10 +209,16 @@ impl Reactor {
         // Half of the time, so that the last ones can still finish what they do.
         let time = (self.sweep.drain_time.as_millis() as usize / 2).max(1);
         let due = (drain.total * passed.min(time)).div_ceil(time);
+        let is_late = passed >= time;
+        let may_go = |(_, conn): &(usize, &Conn)| match &conn.phase {
+            Phase::Attached(device) => is_late || (device.calls.is_empty() && device.session.in_flight() == 0),
+            Phase::Attaching(_) => true,
+            Phase::Hello { .. } | Phase::Closing { .. } => false,
+        };
         let count = due.saturating_sub(drain.left);
-        drain.left += count;
+        let some: Vec<u32> = self.conns.iter().filter(may_go).take(count).map(|(index, _)| index as u32).collect();
+        drain.left += some.len();
         let reason = drain.reason;
-        let some: Vec<u32> = self.conns.iter().filter(attached).take(count).map(|(index, _)| index as u32).collect();
         for index in some {
             let is_attached = self.conns.get_mut(index as usize).is_some_and(|conn| conn.device().is_some());
             let end = if is_attached { End::GoAway(reason, 0) } else { End::Reject(RejectCode::NoServer, 1) };

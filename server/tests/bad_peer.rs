@@ -61,7 +61,6 @@ async fn a_device_that_breaks_the_order_is_sent_away() {
         FromDevice::Hello(hello("lamp", 9, 1)),
         FromDevice::Ping { next_ms: 10 },
         FromDevice::Generation { generation: 3 },
-        FromDevice::Interface { offset: 0, total: 10, chunk: b"0123456789" },
     ]
     .iter()
     .enumerate()
@@ -100,4 +99,22 @@ async fn a_frame_in_drops_and_a_silent_stranger_are_closed_in_time() {
     let mut silent = Peer::connect(rig.address).await;
     assert!(silent.last_words().await[0].contains("Malformed"));
     assert!(dripping.last_words().await[0].contains("Malformed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_comes_with_the_last_bytes_is_seen_at_once() {
+    let rig = Rig::new(Limits::default()).await;
+    let lamp = rig.provision("lamp").await;
+    for attempt in 1..=50 {
+        let (mut peer, _) = Peer::attach(rig.address, "lamp", 9, attempt).await;
+        // The frame and the end are there together more often than not.
+        peer.write(&FromDevice::Ping { next_ms: 60_000 }).await;
+        drop(peer);
+        let gone = async {
+            while rig.store.identity(&lamp).await.unwrap().unwrap().session.is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), gone).await.expect("still attached");
+    }
 }
