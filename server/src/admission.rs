@@ -84,16 +84,43 @@ impl Reactor {
             return;
         }
         let is_full = connections >= limits.connections_max;
-        let is_crowded = self.half_open >= limits.half_open_max || !self.sweep.take_accept(self.now);
+        let is_crowded = self.half_open >= limits.half_open_max;
+        let is_too_fast = !self.sweep.take_accept(self.now);
         let is_admitting = self.sweep.is_admitting();
         let Some(id) = self.insert(stream, Phase::Hello { since: self.now }) else { return };
         self.half_open += 1;
         if is_full {
             self.close(id.index, End::Reject(RejectCode::Overloaded, 60));
-        } else if is_crowded {
+        } else if is_too_fast {
             self.close(id.index, End::Reject(RejectCode::Overloaded, 5));
         } else if !is_admitting {
             self.close(id.index, End::Reject(RejectCode::NoServer, 5));
+        } else {
+            self.strangers.push_back(id);
+            if is_crowded {
+                self.crowd_out();
+            }
+        }
+    }
+
+    /// Makes room for a new stranger: the one that has been silent longest goes. A host that holds silent
+    /// sockets crowds out its own, devices that say `Hello` get through.
+    fn crowd_out(&mut self) {
+        while let Some(oldest) = self.strangers.pop_front() {
+            if self.conn(oldest).is_some_and(|conn| matches!(conn.phase, Phase::Hello { .. })) {
+                self.shared.metrics.count_closed("crowded-out");
+                return self.close(oldest.index, End::Reject(RejectCode::Overloaded, 5));
+            }
+        }
+    }
+
+    /// Forgets those at the front that are strangers no longer.
+    pub(crate) fn forget_strangers(&mut self) {
+        while let Some(oldest) = self.strangers.front().copied() {
+            if self.conn(oldest).is_some_and(|conn| matches!(conn.phase, Phase::Hello { .. })) {
+                return;
+            }
+            self.strangers.pop_front();
         }
     }
 

@@ -41,7 +41,7 @@ pub struct Config {
 pub struct Limits {
     /// Most connections (default 1,000,000).
     pub connections_max: usize,
-    /// Most connections that have not shown a `Hello` yet, per I/O thread (default 4,096); the next ones are refused.
+    /// Most connections that have not shown a `Hello` yet, per I/O thread (default 4,096); past it the one that has been silent longest goes.
     pub half_open_max: usize,
     /// Most new connections a second, per I/O thread (default 20,000); the next ones are told to come back.
     pub accept_rate: u32,

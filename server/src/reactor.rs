@@ -4,6 +4,7 @@
 //! gathered as one batch a kind, and only then writes: one `write` a socket, one append a link. Nothing
 //! waits for company; a round is as long as what was ready when it began.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -121,6 +122,8 @@ pub(crate) struct Reactor {
     pub(crate) calls: Calls,
     pub(crate) sweep: Sweep,
     pub(crate) half_open: usize,
+    /// Half-open connections in the order they came; may hold some that are so no longer.
+    pub(crate) strangers: VecDeque<ConnId>,
     pub(crate) attaching: usize,
     pub(crate) is_stopped: bool,
 }
@@ -164,6 +167,7 @@ impl Reactor {
             calls: Calls::new(),
             sweep: Sweep::new(now, &shared.config.limits),
             half_open: 0,
+            strangers: VecDeque::new(),
             attaching: 0,
             is_stopped: false,
             shared,

@@ -140,6 +140,7 @@ impl Reactor {
             self.sweep.heads_again = None;
             self.sweep.heads_from = Some(0);
         }
+        self.forget_strangers();
         self.retry_sessions();
         self.retry_kicks();
         self.retry_interfaces();

@@ -118,3 +118,16 @@ async fn an_end_that_comes_with_the_last_bytes_is_seen_at_once() {
         tokio::time::timeout(std::time::Duration::from_secs(5), gone).await.expect("still attached");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_strangers_crowd_out_one_another_and_devices_get_in() {
+    let rig = Rig::new(Limits { half_open_max: 8, ..Limits::default() }).await;
+    rig.provision("lamp").await;
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(Peer::connect(rig.address).await);
+    }
+    let (_, epoch) = Peer::attach(rig.address, "lamp", 9, 1).await;
+    assert!(epoch > 0);
+    assert!(silent[0].last_words().await[0].contains("Overloaded"), "the oldest goes first");
+}
