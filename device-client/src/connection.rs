@@ -187,7 +187,10 @@ fn handle(now: Instant, core: &mut Core<'_>, frame: &ToDevice<'_>, frame_out: us
     }
     match event {
         None | Some(Event::Ended(_)) => {}
-        Some(Event::Attached { stored, .. }) => {
+        Some(Event::Attached { stored, keep, .. }) => {
+            while core.inbox.len() > keep {
+                core.inbox.remove(keep);
+            }
             core.remove_stored(stored);
             core.desk.sessions = core.desk.sessions.saturating_add(1);
             core.desk.link.wake();

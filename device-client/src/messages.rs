@@ -73,7 +73,7 @@ impl<S: Storage, K: CursorStore> Messages<'_, S, K> {
                     core.desk.messages.register(cx.waker());
                     return Poll::Pending;
                 };
-                core.session.start_message(now);
+                core.session.start_message(now, head.0);
                 Poll::Ready(head)
             })
         })

@@ -9,8 +9,8 @@ use crate::time::Instant;
 
 impl Session {
     /// The handler of the oldest message kept starts.
-    pub fn start_message(&mut self, now: Instant) {
-        self.mailbox.set_running(true);
+    pub fn start_message(&mut self, now: Instant, id: MessageId) {
+        self.mailbox.set_running(Some(id));
         if let Some(live) = self.live_mut() {
             live.busy_since = Some(now);
         }
@@ -18,7 +18,7 @@ impl Session {
 
     /// The handler stopped without an answer; the message stays the oldest one.
     pub fn stop_message(&mut self) {
-        self.mailbox.set_running(false);
+        self.mailbox.set_running(None);
     }
 
     /// The oldest message kept is handled: it will be acknowledged.

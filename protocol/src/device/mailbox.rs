@@ -14,8 +14,11 @@ use crate::message::{Code, FromDevice};
 ///                      │ the first one may be in its handler
 /// ```
 ///
-/// **Invariant:** a message is handed over once, and ids handed over only grow. Acknowledged over a
-/// connection is only what came over it: of the rest, the cursor in `Hello` speaks.
+/// **Invariant:** a handler gets a message once, and ids only grow. Acknowledged over a connection is only
+/// what came over it: of the rest, the cursor in `Hello` speaks.
+///
+/// With a new session all but the message in its handler is forgotten and comes again: the store may have
+/// lost it, or a backend taken it back, and another one may have its number.
 ///
 /// A refusal (`Nack`) may be lost with its connection, and a cursor behind it would say "handled". So
 /// `Hello` states a cursor before the oldest refusal that is not confirmed; when the message comes again
@@ -35,7 +38,7 @@ pub(super) struct Mailbox {
     is_ack_due: bool,
     switch: Option<Switch>,
     nacks: Vec<Nack, NACKS_MAX>,
-    is_running: bool,
+    running: Option<MessageId>,
 }
 
 /// A change of generation that waits until the messages before it are handled. There is one at most: the
@@ -78,20 +81,28 @@ impl Mailbox {
             is_ack_due: false,
             switch: None,
             nacks: Vec::new(),
-            is_running: false,
+            running: None,
         }
     }
 
-    /// The session is open and its stream is in `generation`.
+    /// `Hello` states the cursor returned.
+    pub(super) fn handle_hello(&mut self) -> Cursor {
+        let stated = self.nacks.first().map_or(self.cursor, |nack| before(nack.id).min(self.cursor));
+        (self.seen, self.acked) = (stated, stated);
+        self.nacks.iter_mut().for_each(|nack| nack.progress = Progress::Due);
+        stated
+    }
+
+    /// The session is open and its stream is in `generation`. Of what is kept, only the message in its
+    /// handler stays.
     pub(super) fn handle_welcome(&mut self, generation: u64) -> Result<(), SessionError> {
         if generation < self.cursor.generation {
             return Err(SessionError::Generation { given: generation, known: self.cursor.generation });
         }
         self.nacks.retain(|nack| nack.id.generation >= generation);
-        self.nacks.iter_mut().for_each(|nack| nack.progress = Progress::Due);
-        let stated = self.stated_cursor();
         (self.receiving, self.sending) = (generation, generation);
-        (self.seen, self.acked) = (stated, stated);
+        self.previous = self.cursor;
+        self.received = self.running.unwrap_or(self.cursor);
         self.is_ack_due = false;
         self.switch = None;
         Ok(())
@@ -150,9 +161,9 @@ impl Mailbox {
         }
     }
 
-    /// The handler of the first message kept is at work, or stopped without an answer.
-    pub(super) fn set_running(&mut self, is_running: bool) {
-        self.is_running = is_running;
+    /// The handler of the first message kept is at work, or none is.
+    pub(super) fn set_running(&mut self, running: Option<MessageId>) {
+        self.running = running;
     }
 
     /// The first message kept is handled.
@@ -163,7 +174,7 @@ impl Mailbox {
             self.cursor,
             self.received
         );
-        self.is_running = false;
+        self.running = None;
         self.cursor = self.cursor.max(id.min(self.received));
     }
 
@@ -217,11 +228,6 @@ impl Mailbox {
         refusal.map_or(target, |nack| before(nack.id))
     }
 
-    /// The cursor for `Hello`.
-    pub(super) fn stated_cursor(&self) -> Cursor {
-        self.nacks.first().map_or(self.cursor, |nack| before(nack.id).min(self.cursor))
-    }
-
     pub(super) fn cursor(&self) -> Cursor {
         self.cursor
     }
@@ -231,7 +237,7 @@ impl Mailbox {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.is_running
+        self.running.is_some()
     }
 }
 
@@ -240,7 +246,7 @@ const fn before(id: MessageId) -> Cursor {
 }
 
 /// Refusals not confirmed; more wait for the next `Pong`.
-const NACKS_MAX: usize = 4;
+const NACKS_MAX: usize = 3;
 
 #[cfg(test)]
 mod tests {
@@ -266,6 +272,7 @@ mod tests {
 
     fn welcomed(generation: u64, cursor: Cursor) -> Mailbox {
         let mut mailbox = Mailbox::new(cursor);
+        mailbox.handle_hello();
         mailbox.handle_welcome(generation).unwrap();
         mailbox
     }
@@ -286,17 +293,21 @@ mod tests {
     }
 
     #[test]
-    fn what_came_over_the_last_connection_is_acknowledged_when_this_one_brings_it_again() {
+    fn with_a_new_session_only_the_message_in_its_handler_stays() {
         let mut mailbox = welcomed(1, id(1, 0));
-        (1..=3).for_each(|sequence| assert!(mailbox.handle_message(sequence).unwrap().is_some()));
+        (1..=4).for_each(|sequence| assert!(mailbox.handle_message(sequence).unwrap().is_some()));
         mailbox.finish(id(1, 1));
-        assert_eq!(mailbox.stated_cursor(), id(1, 1));
-        mailbox.handle_welcome(1).unwrap();
+        assert_eq!(mailbox.handle_hello(), id(1, 1));
         mailbox.finish(id(1, 2));
+        mailbox.set_running(Some(id(1, 3)));
+        mailbox.handle_welcome(1).unwrap();
         assert_eq!(sent(&mut mailbox), "", "the server did not send 2 yet");
         assert_eq!(mailbox.handle_message(2), Ok(None));
-        assert_eq!(mailbox.handle_message(3), Ok(None));
         assert_eq!(sent(&mut mailbox), "a2");
+        assert_eq!(mailbox.handle_message(3), Ok(None), "it is in its handler");
+        assert_eq!(mailbox.handle_message(4), Ok(Some(id(1, 4))), "it comes again");
+        mailbox.finish(id(1, 3));
+        assert_eq!(sent(&mut mailbox), "a3");
     }
 
     #[test]
@@ -318,6 +329,8 @@ mod tests {
     fn acks_of_an_older_generation_are_not_sent_into_a_newer_one() {
         let mut mailbox = welcomed(1, id(1, 0));
         mailbox.handle_message(5).unwrap();
+        mailbox.set_running(Some(id(1, 5)));
+        mailbox.handle_hello();
         mailbox.handle_welcome(2).unwrap();
         mailbox.finish(id(1, 5));
         assert_eq!(sent(&mut mailbox), "");
@@ -332,7 +345,7 @@ mod tests {
         mailbox.handle_message(2).unwrap();
         mailbox.reject(id(1, 1), Code(300)).unwrap();
         mailbox.finish(id(1, 2));
-        assert_eq!(mailbox.stated_cursor(), id(1, 0));
+        assert_eq!(mailbox.handle_hello(), id(1, 0));
         mailbox.handle_welcome(1).unwrap();
         assert_eq!(sent(&mut mailbox), "");
         assert_eq!(mailbox.handle_message(1), Ok(None));
@@ -340,7 +353,7 @@ mod tests {
         assert_eq!(sent(&mut mailbox), "n1 a2");
         mailbox.handle_ping_sent();
         mailbox.handle_pong();
-        assert_eq!(mailbox.stated_cursor(), id(1, 2), "confirmed by Pong");
+        assert_eq!(mailbox.handle_hello(), id(1, 2), "confirmed by Pong");
     }
 
     #[test]
@@ -349,6 +362,7 @@ mod tests {
         mailbox.handle_message(1).unwrap();
         mailbox.reject(id(1, 1), Code(300)).unwrap();
         assert_eq!(sent(&mut mailbox), "n1");
+        mailbox.handle_hello();
         mailbox.handle_welcome(1).unwrap();
         assert_eq!(mailbox.handle_message(2), Ok(Some(id(1, 2))));
         mailbox.finish(id(1, 2));
@@ -359,7 +373,7 @@ mod tests {
     fn refusals_without_a_connection_are_limited() {
         let mut mailbox = welcomed(1, id(1, 0));
         (1..=5).for_each(|sequence| assert!(mailbox.handle_message(sequence).unwrap().is_some()));
-        (1..=4).for_each(|sequence| mailbox.reject(id(1, sequence), Code(300)).unwrap());
-        assert_eq!(mailbox.reject(id(1, 5), Code(300)), Err(NacksFull));
+        (1..=3).for_each(|sequence| mailbox.reject(id(1, sequence), Code(300)).unwrap());
+        assert_eq!(mailbox.reject(id(1, 4), Code(300)), Err(NacksFull));
     }
 }

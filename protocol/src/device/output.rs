@@ -42,6 +42,8 @@ pub enum Event<'a> {
     Attached {
         /// Number of the session.
         epoch: Epoch,
+        /// Messages to keep: the one in its handler, or none. The others come again.
+        keep: usize,
         /// Events at the queue's front that are stored already: remove them.
         stored: u32,
         /// Server's time, milliseconds since 1970.

@@ -183,7 +183,7 @@ impl Session {
         self.epoch = welcome.epoch;
         let is_running = self.mailbox.is_running();
         self.state = State::Attached(Live::new(now, now.since(since), welcome, is_running));
-        Ok(Event::Attached { epoch: welcome.epoch, stored, time_ms: welcome.time_ms })
+        Ok(Event::Attached { epoch: welcome.epoch, keep: usize::from(is_running), stored, time_ms: welcome.time_ms })
     }
 
     fn handle_attached<'a>(&mut self, now: Instant, frame: &ToDevice<'a>) -> Result<Option<Event<'a>>, SessionError> {
@@ -272,7 +272,11 @@ impl Session {
         match &mut self.state {
             State::Detached | State::Ended { .. } => None,
             State::Greeting { is_hello_due, .. } => {
-                core::mem::take(is_hello_due).then(|| Transmit::Frame(FromDevice::Hello(self.hello(profile))))
+                if !core::mem::take(is_hello_due) {
+                    return None;
+                }
+                let cursor = self.mailbox.handle_hello();
+                Some(Transmit::Frame(FromDevice::Hello(self.hello(cursor, profile))))
             }
             State::Attached(live) => {
                 let answer = live.poll_answer(now, &mut self.mailbox);
@@ -347,7 +351,7 @@ impl Session {
         self.live().map(|live| live.frame_limit)
     }
 
-    fn hello<'a>(&'a self, profile: &Profile<'a>) -> Hello<'a> {
+    fn hello<'a>(&'a self, cursor: Cursor, profile: &Profile<'a>) -> Hello<'a> {
         Hello {
             version: crate::VERSION,
             tenant: profile.tenant,
@@ -355,7 +359,7 @@ impl Session {
             incarnation: self.incarnation,
             attempt: self.attempt,
             epoch: self.epoch,
-            cursor: self.mailbox.stated_cursor(),
+            cursor,
             receive_limit: profile.receive_limit,
             window: profile.window,
             fingerprint: profile.fingerprint,

@@ -126,7 +126,7 @@ fn a_probe_is_answered_by_ping_and_by_busy_while_a_handler_works() {
     assert_eq!(sent(&mut session, 1), "ping");
     session.handle_frame(at(1), &ToDevice::Pong { now_ms: 1000 }).unwrap();
     session.handle_frame(at(2), &message(1)).unwrap();
-    session.start_message(at(2));
+    session.start_message(at(2), MessageId::new(1, 1));
     session.handle_frame(at(7), &ToDevice::Probe).unwrap();
     assert_eq!(sent(&mut session, 7), "busy");
     assert_eq!(run(&mut session, 130), [(67, "busy".into()), (127, "busy".into())]);

@@ -18,6 +18,8 @@ enum Move {
     Wait(u16),
     Connect,
     Drop,
+    Start,
+    Stop,
     Handle,
     Refuse,
     Reply,
@@ -69,6 +71,8 @@ fn moves() -> impl Strategy<Value = Move> {
         2 => any::<u16>().prop_map(Move::Wait),
         6 => Just(Move::Connect),
         1 => Just(Move::Drop),
+        4 => Just(Move::Start),
+        1 => Just(Move::Stop),
         6 => Just(Move::Handle),
         1 => Just(Move::Refuse),
         2 => Just(Move::Reply),
@@ -108,7 +112,8 @@ fn to_device(frame: &Frame) -> ToDevice<'_> {
 #[derive(Default)]
 struct Keeper {
     kept: Vec<MessageId>,
-    handed: Vec<MessageId>,
+    /// The last one whose handler was done with it.
+    done: MessageId,
     refused: Vec<MessageId>,
     calls: Vec<u32>,
     events: usize,
@@ -119,13 +124,20 @@ impl Keeper {
     fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Message { id, .. } => {
-                assert!(self.handed.last().is_none_or(|last| *last < id), "{id} after {:?}", self.handed.last());
-                self.handed.push(id);
+                assert!(
+                    self.done.max(self.kept.last().copied().unwrap_or_default()) < id,
+                    "{id} after {:?}",
+                    self.done
+                );
                 self.kept.push(id);
             }
             Event::Call { request, .. } => self.calls.push(request),
             Event::Cancelled { request } => self.calls.retain(|kept| *kept != request),
-            Event::Attached { stored, .. } | Event::Stored(stored) => self.events -= stored as usize,
+            Event::Attached { stored, keep, .. } => {
+                self.events -= stored as usize;
+                self.kept.truncate(keep);
+            }
+            Event::Stored(stored) => self.events -= stored as usize,
             Event::Ended(_) => {}
         }
     }
@@ -198,15 +210,17 @@ proptest! {
                     keeper.calls.clear();
                 }
                 Move::Drop => { session.handle_disconnected(now, 7); }
+                Move::Start if !keeper.kept.is_empty() => session.start_message(now, keeper.kept[0]),
+                Move::Stop => session.stop_message(),
                 Move::Handle if !keeper.kept.is_empty() => {
-                    session.start_message(now);
-                    session.finish_message(keeper.kept.remove(0));
+                    keeper.done = keeper.kept.remove(0);
+                    session.finish_message(keeper.done);
                 }
                 Move::Refuse if !keeper.kept.is_empty() => {
                     let id = keeper.kept[0];
                     if session.reject_message(id, Code(300)).is_ok() {
                         keeper.refused.push(id);
-                        keeper.kept.remove(0);
+                        keeper.done = keeper.kept.remove(0);
                     }
                 }
                 Move::Reply => {
@@ -218,14 +232,13 @@ proptest! {
                 }
                 Move::Publish => { session.add_event(); keeper.events += 1; }
                 Move::Leave => session.leave(now),
-                Move::Frame(_) | Move::Connect | Move::Handle | Move::Refuse => {}
+                Move::Frame(_) | Move::Connect | Move::Start | Move::Handle | Move::Refuse => {}
             }
             keeper.send_all(&mut session, now);
             if session.is_ended() {
                 session.handle_disconnected(now, 7);
             }
-            prop_assert_eq!(session.cursor().max(keeper.handed.last().copied().unwrap_or_default()),
-                keeper.handed.last().copied().unwrap_or_default());
+            prop_assert_eq!(session.cursor(), keeper.done);
         }
     }
 }
