@@ -87,6 +87,9 @@ pub enum HeadCheck {
     More,
     /// The store is behind what was sent: it lost its tail.
     RolledBack,
+    /// Entries wait that are neither to be sent nor in flight: the store lost their end. The device's next
+    /// cursor settles them.
+    WentBack,
 }
 
 /// Why a call did not go out.

@@ -38,6 +38,8 @@ pub struct Session {
     is_resending: bool,
     /// What comes next is of a newer generation: it is read once nothing is in flight.
     is_switching: bool,
+    /// More entries wait in the store than are known of here, since the last acknowledgement.
+    has_surplus: bool,
     window: u8,
     receive_limit: u32,
     patience: Patience,
@@ -80,6 +82,7 @@ impl Session {
             mailbox: Mailbox::Reading { hinted: MessageId::default() },
             is_resending: false,
             is_switching: false,
+            has_surplus: false,
             window: opening.window.clamp(1, WINDOW_MAX as u8),
             receive_limit: opening.receive_limit,
             patience: Patience::new(now, opening.interval),
@@ -218,15 +221,18 @@ impl Session {
         self.mailbox = Mailbox::More;
     }
 
-    /// Compares with where the store says the mailbox stands.
-    pub fn handle_head(&mut self, head: MailboxHead) -> HeadCheck {
+    /// Compares with where the store says the mailbox stands and how many entries wait there.
+    pub fn handle_head(&mut self, head: MailboxHead, waiting: u64) -> HeadCheck {
         let is_behind = head.generation < self.sent.generation
             || (head.generation == self.sent.generation && head.last < self.sent.sequence);
         if is_behind {
             return HeadCheck::RolledBack;
         }
         if head == self.head {
-            return HeadCheck::Same;
+            // Once may be an acknowledgement on its way to the store; again without a newer one is not.
+            let has_surplus = self.mailbox == Mailbox::Clean && waiting > self.in_flight.len() as u64;
+            let had_surplus = core::mem::replace(&mut self.has_surplus, has_surplus);
+            return if has_surplus && had_surplus { HeadCheck::WentBack } else { HeadCheck::Same };
         }
         // The answer to a read that is under way may be older than this.
         self.handle_hint(MessageId::new(head.generation, head.last));
@@ -350,6 +356,7 @@ impl Session {
             return Ok(None);
         }
         self.acked = MessageId::new(self.generation, sequence);
+        self.has_surplus = false;
         self.patience.handle_acked(now, done, self.in_flight.len());
         Ok(Some(self.acked))
     }

@@ -192,9 +192,9 @@ fn acks_before_the_answer_to_a_generation_belong_to_the_older_one() {
 fn a_store_behind_what_was_sent_has_lost_its_tail() {
     let (mut session, mut wire) = session(4);
     session.handle_deliver(at(0), &message(1), &mut wire);
-    assert_eq!(session.handle_head(head(1)), HeadCheck::Same);
-    assert_eq!(session.handle_head(head(0)), HeadCheck::RolledBack);
-    assert_eq!(session.handle_head(head(2)), HeadCheck::More);
+    assert_eq!(session.handle_head(head(1), 1), HeadCheck::Same);
+    assert_eq!(session.handle_head(head(0), 1), HeadCheck::RolledBack);
+    assert_eq!(session.handle_head(head(2), 1), HeadCheck::More);
     assert!(session.poll_read().is_some());
 }
 
@@ -203,7 +203,7 @@ fn a_new_generation_with_the_same_last_sequence_is_noticed() {
     let (mut session, mut wire) = session(4);
     session.handle_deliver(at(0), &message(1), &mut wire);
     let reopened = MailboxHead { generation: GENERATION + 1, last: 1 };
-    assert_eq!(session.handle_head(reopened), HeadCheck::More);
+    assert_eq!(session.handle_head(reopened, 1), HeadCheck::More);
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_head_that_grew_during_a_read_is_read_after_it() {
     let (mut session, mut wire) = session(4);
     session.handle_deliver(at(1), &message(2), &mut wire);
     session.poll_read().unwrap();
-    assert_eq!(session.handle_head(head(3)), HeadCheck::More);
+    assert_eq!(session.handle_head(head(3), 1), HeadCheck::More);
     session.handle_page(at(2), [message(1), message(2)], head(2), false, &mut wire);
     assert!(session.poll_read().is_some());
 }
@@ -370,4 +370,17 @@ fn a_ping_behind_a_refusal_is_answered_once_the_refusal_is_stored() {
     assert_eq!(wire.take(), ["pong3"]);
     session.handle_nacks_stored(at(4), 1, &mut wire);
     assert_eq!(wire.take(), [""; 0]);
+}
+
+#[test]
+fn an_entry_whose_end_the_store_lost_is_noticed_at_the_second_look() {
+    let (mut session, mut wire) = session(4);
+    session.handle_deliver(at(0), &message(1), &mut wire);
+    assert_eq!(session.handle_head(head(1), 1), HeadCheck::Same);
+    assert_eq!(session.handle_head(head(1), 1), HeadCheck::Same, "it is in flight");
+    ack(&mut session, 1, 1, &mut wire);
+    assert_eq!(session.handle_head(head(1), 1), HeadCheck::Same, "the acknowledgement may be on its way");
+    assert_eq!(session.handle_head(head(1), 0), HeadCheck::Same, "it is there");
+    assert_eq!(session.handle_head(head(1), 1), HeadCheck::Same);
+    assert_eq!(session.handle_head(head(1), 1), HeadCheck::WentBack);
 }
