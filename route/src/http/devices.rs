@@ -32,6 +32,8 @@ const BODY_LEN_MAX: usize = 4096;
 pub struct NewDevice {
     /// How the device proves itself.
     pub proof: ProofName,
+    /// Refuse the device everywhere from now on and close its session; `false` lifts that again.
+    pub revoked: bool,
 }
 
 /// How a device proves itself.
@@ -43,9 +45,9 @@ pub enum ProofName {
     Plain,
 }
 
-/// Provision a device.
+/// Provision a device, or revoke it.
 ///
-/// Repeating it is harmless: mailbox and session stay.
+/// Repeating it is harmless: mailbox and session stay. A revoked device keeps its mailbox and loses its session.
 #[utoipa::path(
     put, path = "/v1/devices/{id}", tag = "devices",
     params(("id" = String, Path, description = "1–64 bytes of A-Z a-z 0-9 . _ : -")),
@@ -69,9 +71,14 @@ pub(super) async fn put(
     let proof = match wanted.proof {
         ProofName::Plain => Proof::Plain,
     };
-    let status = match api.route.provision(TENANT_DEFAULT, &id, proof).await? {
-        Provisioned::Created => StatusCode::CREATED,
-        Provisioned::Updated => StatusCode::OK,
+    let status = if wanted.revoked {
+        api.route.revoke(TENANT_DEFAULT, &id).await?;
+        StatusCode::OK
+    } else {
+        match api.route.provision(TENANT_DEFAULT, &id, proof).await? {
+            Provisioned::Created => StatusCode::CREATED,
+            Provisioned::Updated => StatusCode::OK,
+        }
     };
     let device = api.route.identity(TENANT_DEFAULT, &id).await?;
     let location = [(header::LOCATION, format!("/v1/devices/{id}"))];

@@ -43,7 +43,7 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether requests should be sent here: the store answers and the IM-servers are known. Needs no token.
+/// Whether requests should be sent here: the IM-servers are known and the route does not leave. Needs no token.
 #[utoipa::path(
     get, path = "/readyz", tag = "operation", security(()),
     responses(
@@ -57,7 +57,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
     } else if api.route.is_ready() {
         "ok\n".into_response()
     } else {
-        Problem::named("not-ready", 503, "the store does not answer, or the IM-servers are not known yet")
+        Problem::named("not-ready", 503, "the IM-servers are not known yet")
             .after(Duration::from_secs(1))
             .into_response()
     }
