@@ -60,12 +60,13 @@ pub struct Node {
     role: Role,
     name: String,
     settings: Vec<String>,
+    // Before the folder: its log is read when it is dropped.
+    process: Process,
     folder: tempfile::TempDir,
     http: Port,
     devices: Port,
     backends: Port,
     nodes: Port,
-    process: Process,
 }
 
 impl Node {
@@ -76,7 +77,7 @@ impl Node {
 
     /// Starts a node of `role` and waits until it is ready.
     pub async fn start(role: Role, name: &str, settings: &[&str]) -> Self {
-        let node = Self::launch(role, name, settings);
+        let mut node = Self::launch(role, name, settings);
         node.ready().await;
         node
     }
@@ -108,9 +109,14 @@ impl Node {
     }
 
     /// Waits until it says that it is ready.
-    pub async fn ready(&self) {
+    ///
+    /// # Panics
+    /// When it ends instead, or takes longer than 30 s.
+    pub async fn ready(&mut self) {
         let api = self.api();
-        eventually(&format!("{} is ready", self.name), START, async || {
+        let what = format!("{} is ready", self.name);
+        eventually(&what, START, async || {
+            assert_eq!(self.process.ended(), None, "{} ended", self.name);
             let answer = api.try_get("/readyz").await.ok()?;
             (answer.status == 200).then_some(())
         })

@@ -37,11 +37,16 @@ impl Process {
         let out = File::options().create(true).append(true).open(log);
         let out = out.unwrap_or_else(|why| panic!("cannot open {}: {why}", log.display()));
         let errors = out.try_clone().expect("a second handle of an open file");
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        // What configures imlink on this machine must not configure the one under test.
+        let configuring = |name: &str| name.starts_with("IMLINK_") || name == "RUST_LOG";
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(configuring)) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(arguments)
-            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(errors)

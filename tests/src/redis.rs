@@ -22,9 +22,10 @@ pub enum Keep {
 /// A redis-server on a port of its own, with its folder.
 pub struct Redis {
     port: Port,
+    // Before the folder: its log is read when it is dropped.
+    process: Process,
     folder: tempfile::TempDir,
     keep: Keep,
-    process: Process,
 }
 
 impl Redis {

@@ -8,6 +8,7 @@ use imlink_tests::api::Api;
 use imlink_tests::device::{Device, FAILURE, Handling};
 use imlink_tests::node::Node;
 use imlink_tests::proxy::{Fault, Proxy};
+use imlink_tests::redis::{Keep, Redis};
 use imlink_tests::wait::eventually;
 use imlink_tests::wire::{Wire, hello};
 
@@ -455,14 +456,21 @@ async fn corrupted_bytes_end_the_connection_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn devices_come_back_by_themselves_after_a_restart_of_the_gateway() {
-    let mut node = Node::gateway(&[]).await;
+async fn a_killed_gateway_comes_back_with_everything_that_its_store_kept() {
+    let redis = Redis::start(Keep::Everything).await;
+    let mut node = Node::gateway(&[&format!("store={}", redis.url())]).await;
     let (api, device) = lamp(&node).await;
+    assert_eq!(api.send("lamp", "led/set", "?wait=acked", *b"before").await.text("state"), "acked");
+    device.handle(Handling::Hold);
+    let held = api.send("lamp", "led/set", "", *b"held").await.text("id");
+    let waiting = api.send("lamp", "led/set", "", *b"waiting").await.text("id");
+    device.has_got(2).await;
     node.kill();
+    device.handle(Handling::Ack);
     node.restart().await;
-    // The memory store keeps nothing: the device is unknown until provisioned again.
-    api.provision("lamp").await;
     device.attached(2).await;
-    assert_eq!(api.send("lamp", "led/set", "?wait=acked", *b"x").await.text("state"), "acked");
-    assert_eq!(device.got().len(), 1);
+    reaches(&api, &held, "acked").await;
+    reaches(&api, &waiting, "acked").await;
+    let got: Vec<_> = device.got().into_iter().map(|got| got.payload).collect();
+    assert_eq!(got, [&b"before"[..], b"held", b"waiting"], "each once, in order");
 }
