@@ -6,6 +6,7 @@
 
 mod backend;
 mod device;
+mod keys;
 mod node;
 
 use std::fmt::{Debug, Write as _};
@@ -50,16 +51,21 @@ impl Vectors {
         let mut next = [0; 128];
         next[0] = kinds;
         assert!(!is_kind(&next), "{file} has no vector of kind {kinds}");
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(file);
-        if std::env::var_os("UPDATE_VECTORS").is_some() {
-            std::fs::write(&path, &self.text).unwrap();
-        }
-        let pinned = std::fs::read_to_string(&path).unwrap_or_default();
-        for (pinned, now) in pinned.split("\n\n").zip(self.text.split("\n\n")) {
-            assert_eq!(pinned, now, "{file}: the wire changed");
-        }
-        assert_eq!(pinned.len(), self.text.len(), "{file}: vectors were added or removed");
+        compare(file, &self.text);
     }
+}
+
+/// Compares with the file, entry by entry.
+pub(crate) fn compare(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors").join(file);
+    if std::env::var_os("UPDATE_VECTORS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let pinned = std::fs::read_to_string(&path).unwrap_or_default();
+    for (pinned, now) in pinned.split("\n\n").zip(text.split("\n\n")) {
+        assert_eq!(pinned, now, "{file}: the wire changed");
+    }
+    assert_eq!(pinned.len(), text.len(), "{file}: vectors were added or removed");
 }
 
 /// A message that can be compared with what its bytes say.
