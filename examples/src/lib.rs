@@ -1,1 +1,0 @@
-//! Backends and devices that use imlink
