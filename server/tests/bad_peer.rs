@@ -107,9 +107,10 @@ async fn an_end_that_comes_with_the_last_bytes_is_seen_at_once() {
     let lamp = rig.provision("lamp").await;
     for attempt in 1..=50 {
         let (mut peer, _) = Peer::attach(rig.address, "lamp", 9, attempt).await;
-        // The frame and the end are there together more often than not.
+        // Held back until the end comes, so that both are one segment and one event.
+        socket2::SockRef::from(&peer.stream).set_tcp_cork(true).unwrap();
         peer.write(&FromDevice::Ping { next_ms: 60_000 }).await;
-        drop(peer);
+        peer.stream.shutdown().await.unwrap();
         let gone = async {
             while rig.store.identity(&lamp).await.unwrap().unwrap().session.is_some() {
                 tokio::task::yield_now().await;
