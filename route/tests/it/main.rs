@@ -7,5 +7,6 @@ mod events;
 mod kicks;
 mod logins;
 mod nodes;
+mod over_redis;
 mod sends;
 mod support;
