@@ -1,6 +1,5 @@
 //! From a connection's first byte to its session: limits, `Hello`, ticket, attach.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,43 +23,6 @@ use crate::table::thread_of;
 
 /// An attach that the store does not answer is given up after this long.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(10);
-/// Replacements of one identity within [`CONTESTED_WINDOW`] that are taken for a device on a bad link.
-const CONTESTED_FREE: u32 = 5;
-const CONTESTED_WINDOW: Duration = Duration::from_secs(60);
-/// Identities watched at once.
-const CONTESTED_MAX: usize = 4096;
-
-/// Identities whose sessions replace one another: slowed down instead of kicking one another for ever.
-#[derive(Default)]
-pub(crate) struct Contested {
-    seen: HashMap<DeviceKey, (u32, Instant)>,
-}
-
-impl Contested {
-    /// A live session was replaced by one of another boot.
-    fn count(&mut self, name: &DeviceKey, now: Instant) {
-        if self.seen.len() >= CONTESTED_MAX {
-            self.seen.retain(|_, (_, since)| now.since(*since) < CONTESTED_WINDOW);
-        }
-        if self.seen.len() < CONTESTED_MAX {
-            self.seen.entry(name.clone()).or_insert((0, now)).0 += 1;
-        }
-    }
-
-    /// Seconds to wait before this identity may attach again, if it is contested.
-    fn delay_s(&mut self, name: &DeviceKey, now: Instant) -> Option<u32> {
-        let (count, since) = *self.seen.get(name)?;
-        let left = CONTESTED_WINDOW.checked_sub(now.since(since));
-        match left {
-            Some(left) if count > CONTESTED_FREE => Some(left.as_secs() as u32 + 1),
-            Some(_) => None,
-            None => {
-                self.seen.remove(name);
-                None
-            }
-        }
-    }
-}
 
 impl Shared {
     /// Messages that are kept in flight to a device: what it can hold, and what may wait for it here.

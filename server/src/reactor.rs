@@ -5,9 +5,9 @@
 //! waits for company; a round is as long as what was ready when it began.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use imlink_link::Sender;
@@ -17,19 +17,18 @@ use imlink_protocol::message::{GoAwayReason, RejectCode, ToDevice};
 use imlink_protocol::serving::Transmit;
 use imlink_protocol::ticket::TicketKey;
 use imlink_store::{DeviceKey, Store};
-use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use parking_lot::RwLock;
 use slab::Slab;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Contested;
 use crate::batches::Batches;
 use crate::call::Calls;
 use crate::config::Config;
 use crate::conn::{Conn, ConnId, Device, Phase};
+use crate::contested::Contested;
 use crate::inbox::{Command, Inbox, LinkId};
 use crate::interface::Interfaces;
 use crate::kick::Kicks;
@@ -42,14 +41,6 @@ const WAKER: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 /// Room for what one socket gives at once.
 const READ_LEN: usize = 64 * 1024;
-/// Output buffers kept for reuse, each of at most this many bytes.
-const SPARE_BUFFERS: usize = 256;
-const SPARE_LEN_MAX: usize = 16 * 1024;
-/// Buffers read from one socket in one round, and sockets accepted: the others get their turn.
-const READS_MAX: usize = 4;
-const ACCEPTS_MAX: usize = 1024;
-/// Pause before accepting again when the system refused.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
 /// How long the peer may take the last frame.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -102,17 +93,17 @@ pub(crate) struct Reactor {
     pub(crate) inbox: Inbox,
     pub(crate) index: usize,
     pub(crate) poll: Poll,
-    listener: Option<TcpListener>,
+    pub(crate) listener: Option<TcpListener>,
     /// The listener may have more: it tells only once.
-    accept_at: Option<Instant>,
+    pub(crate) accept_at: Option<Instant>,
     /// Sockets that may have more to read: they tell only once.
-    unread: Vec<ConnId>,
+    pub(crate) unread: Vec<ConnId>,
     pub(crate) conns: Slab<Conn>,
-    serial: u32,
+    pub(crate) serial: u32,
     pub(crate) table: Table,
     pub(crate) now: Instant,
     pub(crate) dirty: Vec<u32>,
-    spare: Vec<Vec<u8>>,
+    pub(crate) spare: Vec<Vec<u8>>,
     pub(crate) links: Vec<LinkOut>,
     pub(crate) ready: Vec<Done>,
     pub(crate) batches: Batches,
@@ -249,90 +240,6 @@ impl Reactor {
         self.sweep.interval().min(accept).min(read)
     }
 
-    fn accept(&mut self) {
-        self.accept_at = None;
-        for _ in 0..ACCEPTS_MAX {
-            let Some(listener) = &self.listener else { return };
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    self.shared.metrics.accepted.inc();
-                    self.admit_stream(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
-                }
-                Err(error) => {
-                    // Out of file descriptors or the like: those who are attached go on, those who wait to be
-                    // accepted are not told of again.
-                    tracing::warn!(%error, "a connection cannot be accepted");
-                    self.accept_at = Some(self.now.after(ACCEPT_AGAIN));
-                    return;
-                }
-            }
-        }
-        self.accept_at = Some(self.now);
-    }
-
-    /// Takes a socket into the slab and watches it.
-    pub(crate) fn insert(&mut self, mut stream: TcpStream, phase: Phase) -> Option<ConnId> {
-        self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let entry = self.conns.vacant_entry();
-        let index = entry.key();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(&mut stream, Token(index), interest) {
-            tracing::warn!(%error, "a connection cannot be watched");
-            return None;
-        }
-        entry.insert(Conn::new(stream, serial, phase, self.now));
-        self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        self.shared.metrics.connections.inc();
-        Some(ConnId { index: index as u32, serial })
-    }
-
-    /// Takes a connection out of the slab, socket and all.
-    pub(crate) fn take_out(&mut self, index: u32) -> Option<Conn> {
-        let mut conn = self.conns.try_remove(index as usize)?;
-        let _ = self.poll.registry().deregister(&mut conn.stream);
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        self.shared.metrics.connections.dec();
-        Some(conn)
-    }
-
-    fn handle_ready(&mut self, index: u32, event: &Event, scratch: &mut [u8]) {
-        let Some(conn) = self.conns.get(index as usize) else { return };
-        let id = ConnId { index, serial: conn.serial };
-        if event.is_writable() && !conn.out.bytes.is_empty() {
-            self.mark(index);
-        }
-        let is_ended = event.is_read_closed() || event.is_error();
-        if event.is_readable() || is_ended {
-            self.read(id, is_ended, scratch);
-        }
-    }
-
-    /// Reads what is there. After a short read the socket is empty and the next byte is a new event, but an
-    /// end that came together with the last bytes is not: it is read on to.
-    fn read(&mut self, id: ConnId, is_ended: bool, scratch: &mut [u8]) {
-        for _ in 0..READS_MAX {
-            let Some(conn) = self.conn(id) else { return };
-            match conn.stream.read(scratch) {
-                Ok(0) => return self.close(id.index, End::Gone("closed")),
-                Ok(len) => {
-                    self.shared.metrics.bytes_in.inc_by(len as u64);
-                    self.handle_bytes(id.index, scratch.get(..len).unwrap_or_default());
-                    if len < scratch.len() && !is_ended {
-                        return;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.close(id.index, End::Gone("broken")),
-            }
-        }
-        self.unread.push(id);
-    }
-
     /// Writes what gathered and starts what gathered, until nothing more comes of it.
     fn settle(&mut self) {
         loop {
@@ -384,55 +291,6 @@ impl Reactor {
         {
             conn.is_dirty = true;
             self.dirty.push(index);
-        }
-    }
-
-    fn flush(&mut self, index: u32) {
-        let Some(conn) = self.conns.get_mut(index as usize) else { return };
-        conn.is_dirty = false;
-        let mut written = 0;
-        let mut is_broken = false;
-        while let Some(rest) = conn.out.bytes.get(written..).filter(|rest| !rest.is_empty()) {
-            match conn.stream.write(rest) {
-                Ok(len) => written += len,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    is_broken = true;
-                    break;
-                }
-            }
-        }
-        let metrics = &self.shared.metrics;
-        metrics.bytes_out.inc_by(written as u64);
-        metrics.messages.inc_by(std::mem::take(&mut conn.out.messages).into());
-        conn.out.bytes.drain(..written);
-        let waiting = conn.out.bytes.len();
-        if waiting == 0 {
-            let emptied = std::mem::take(&mut conn.out.bytes);
-            if self.spare.len() < SPARE_BUFFERS && emptied.capacity() <= SPARE_LEN_MAX {
-                self.spare.push(emptied);
-            }
-            if let Phase::Closing { .. } = conn.phase {
-                let _ = conn.stream.shutdown(std::net::Shutdown::Write);
-            }
-        }
-        if is_broken {
-            self.close(index, End::Gone("broken"));
-        } else if waiting > self.shared.config.limits.out_len_max {
-            self.close(index, End::GoAway(GoAwayReason::Slow, 0));
-        }
-    }
-
-    /// Gives a connection that is about to write a used buffer, so that idle ones need none. It comes back
-    /// with the next flush, written to or not.
-    pub(crate) fn lend_buffer(&mut self, index: u32) {
-        if let Some(conn) = self.conns.get_mut(index as usize)
-            && conn.out.bytes.capacity() == 0
-            && let Some(buffer) = self.spare.pop()
-        {
-            conn.out.bytes = buffer;
-            self.mark(index);
         }
     }
 
