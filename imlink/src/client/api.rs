@@ -51,9 +51,6 @@ fn hint(problem: &Problem) -> String {
                 .into()
         }
         "unknown-device" => "\n  provision it with `imlink device add ID`".into(),
-        "unknown-path" if !problem.more.allowed.is_empty() => {
-            format!("\n  it speaks: {}", problem.more.allowed.join(", "))
-        }
         _ => String::new(),
     }
 }

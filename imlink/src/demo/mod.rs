@@ -128,7 +128,7 @@ async fn show(stage: &Stage, fleet: Config, outcome: &mut Outcome) -> anyhow::Re
     fleet_stop.cancel();
     let report = running.await.context("the fleet broke")??;
     outcome.messages_handled = report.messages;
-    outcome.events = events.compare(report.events_stored).await;
+    outcome.events = events.compare(&report).await;
     Ok(())
 }
 

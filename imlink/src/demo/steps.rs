@@ -8,7 +8,7 @@ use anyhow::Context;
 use futures_util::{StreamExt, stream};
 use hdrhistogram::Histogram;
 use imlink_route::http::{DeviceView, EventView, MessageView};
-use imlink_swarm::{Config, Live, Swarm};
+use imlink_swarm::{Config, Live, Report, Swarm};
 use reqwest::{Method, header};
 use tokio_util::sync::CancellationToken;
 
@@ -184,14 +184,16 @@ impl Events {
         Ok(Self { seen })
     }
 
-    /// Waits until as many came as devices say were `stored`.
-    pub(super) async fn compare(self, stored: u64) -> outcome::Events {
+    /// Waits until as many came as devices know to be stored. The last ones may be stored without their
+    /// devices knowing: those left before the answer.
+    pub(super) async fn compare(self, report: &Report) -> outcome::Events {
+        let (published, stored) = (report.events_published, report.events_stored);
         let look = || {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             (u64::try_from(seen.names.len()).unwrap_or(u64::MAX), seen.repeated)
         };
         until(async || (look().0 >= stored).then_some(())).await;
         let (received, repeated) = look();
-        outcome::Events { stored, received, repeated }
+        outcome::Events { published, stored, received, repeated }
     }
 }

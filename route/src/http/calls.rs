@@ -10,13 +10,13 @@ use axum::response::Response;
 use imlink_protocol::id::TENANT_DEFAULT;
 
 use super::devices::device_id;
-use super::messages::checked_path;
+use super::messages::{checked_path, naming_paths};
 use super::openapi::Refusals;
 use super::payload::{Form, JsonPayload};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Api, payload};
-use crate::request::{Call, Code, Failure, Replied};
+use crate::request::{Call, Code, Failure, Kind, Replied};
 
 /// Ask a device and wait for its answer.
 ///
@@ -55,11 +55,13 @@ pub(super) async fn post(
         timeout: query.seconds("timeout", timeout_max)?,
         payload: payload::read(&headers, body, limits.payload_len_max).await?,
     };
-    let replied = api.route.call(call).await?;
-    match replied.status {
-        Code::OK => Ok(Form::of_answer(&headers).answer(replied.payload)),
-        _ => Err(device_problem(&replied)),
-    }
+    let device = call.device.clone();
+    let problem = match api.route.call(call).await {
+        Ok(replied) if replied.status == Code::OK => return Ok(Form::of_answer(&headers).answer(replied.payload)),
+        Ok(replied) => device_problem(&replied),
+        Err(failed) => failed.into(),
+    };
+    Err(naming_paths(&api, &device, Kind::Call, problem).await)
 }
 
 /// How a device's own refusal is told.

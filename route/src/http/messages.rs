@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::views::{MessageView, is_final, state_name};
 use super::{Api, payload};
-use crate::request::{Failure, Send, Wait};
+use crate::request::{Device, Failure, Kind, Send, Wait};
 
 /// Longest `Idempotency-Key`, in bytes.
 const IDEMPOTENCY_KEY_LEN_MAX: usize = 64;
@@ -65,7 +65,10 @@ pub(super) async fn post(
         payload: payload::read(&headers, body, limits.payload_len_max).await?,
     };
     let device = send.device.clone();
-    let sent = api.route.send(send).await?;
+    let sent = match api.route.send(send).await {
+        Ok(sent) => sent,
+        Err(failed) => return Err(naming_paths(&api, &device, Kind::Message, failed.into()).await),
+    };
     let status = if is_final(sent.state) { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = [(header::LOCATION, format!("/v1/devices/{device}/messages/{}", sent.id))];
     Ok((status, location, Json(MessageView::new(sent.id, sent.state))).into_response())
@@ -118,6 +121,19 @@ pub(super) async fn delete(
             }
             Err(problem)
         }
+    }
+}
+
+/// Lists what the device takes, when the path was not among it.
+pub(super) async fn naming_paths(api: &Api, device: &str, kind: Kind, problem: Problem) -> Problem {
+    if problem.name() != Failure::UnknownPath.name() {
+        return problem;
+    }
+    match api.route.identity(TENANT_DEFAULT, device).await {
+        Ok(Device { paths: Some(paths), .. }) => {
+            problem.allowing(paths.into_iter().filter(|(of, _)| *of == kind).map(|(_, path)| path))
+        }
+        _ => problem,
     }
 }
 
