@@ -7,6 +7,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use crate::wait::eventually;
+
 /// Longest wait of the client itself; requests of the tests end sooner.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -92,10 +94,14 @@ impl Api {
         self.request(Method::POST, path).header(octets.0, octets.1).body(payload.into())
     }
 
-    /// Provisions a plain device.
+    /// Provisions a plain device; again while the store is slow.
     pub async fn provision(&self, device: &str) {
-        let answer = self.ask(self.request(Method::PUT, &format!("/v1/devices/{device}"))).await;
-        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+        eventually(&format!("{device} provisioned"), Duration::from_secs(20), async || {
+            let answer = self.ask(self.request(Method::PUT, &format!("/v1/devices/{device}"))).await;
+            assert!(matches!(answer.status, 200 | 201 | 503), "{answer:?}");
+            (answer.status != 503).then_some(())
+        })
+        .await;
     }
 
     /// Revokes a device.
@@ -142,6 +148,13 @@ impl Api {
         assert_eq!(answer.status, 200, "{answer:?}");
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         text.lines().filter_map(|line| sample(line, name, labels)).sum()
+    }
+
+    /// The same of a gauge; 0 when there is no answer.
+    pub async fn gauge(&self, name: &str) -> f64 {
+        let Ok(answer) = self.try_get("/metrics").await else { return 0.0 };
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        text.lines().filter_map(|line| sample(line, name, "")).sum()
     }
 
     /// The event stream; `query` is such as `?group=billing`, or empty.

@@ -14,22 +14,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::time::Duration;
 
 use imlink_protocol::MessageId;
-use sha2::{Digest, Sha256};
 
 /// Violations that a report prints.
 const PRINTED: usize = 20;
 
-/// First 8 bytes of the SHA-256 of a payload.
+/// Hash of a payload, as the simulated devices write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hash(pub u64);
 
 impl Hash {
     /// The hash of `payload`.
     pub fn of(payload: &[u8]) -> Self {
-        let digest = Sha256::digest(payload);
-        Self(digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte)))
+        Self(imlink_swarm::payload_hash(payload))
     }
 }
 
@@ -76,6 +75,8 @@ pub struct Sent {
     pub hash: Hash,
     /// What the client was told.
     pub told: Told,
+    /// When, in milliseconds since 1970.
+    pub told_ms: u64,
 }
 
 /// A message as its device saw it. Entries of one device are in the order in which its handler got them.
@@ -93,6 +94,8 @@ pub struct Handled {
     pub redelivered: bool,
     /// The device lost its cursor between the entry before and this one.
     pub forgot: bool,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
 }
 
 /// One broken promise.
@@ -197,6 +200,23 @@ impl Ledger {
         report
     }
 
+    /// Of the messages that clients were told are stored by `moment_ms`: how long after it the last one was
+    /// handled, and which one.
+    pub fn last_handled_after(&self, moment_ms: u64) -> Option<(Duration, String)> {
+        let told: HashMap<Hash, &Sent> = self
+            .sent
+            .iter()
+            .filter(|sent| sent.told.id().is_some() && sent.told_ms <= moment_ms)
+            .map(|sent| (sent.hash, sent))
+            .collect();
+        let after = |handled: &Handled| {
+            let sent = told.get(&handled.hash)?;
+            let after = Duration::from_millis(handled.time_ms.checked_sub(moment_ms)?);
+            Some((after, format!("{} {} of client {}", handled.device, handled.id, sent.client)))
+        };
+        self.handled.iter().filter_map(after).max()
+    }
+
     /// Order and repetition, device by device.
     fn judge_devices(&self, report: &mut Report) {
         let mut last: HashMap<&str, MessageId> = HashMap::new();
@@ -230,7 +250,7 @@ impl Ledger {
             by_hash.entry(handled.hash).or_default().push(handled);
         }
         for sent in &self.sent {
-            let Sent { client, device, path, hash, told } = sent;
+            let Sent { client, device, path, hash, told, .. } = sent;
             let name = format!("{hash} of client {client} to {device} {path}");
             let handled = by_hash.remove(hash).unwrap_or_default();
             let wrong = handled.iter().find(|handled| {
@@ -316,7 +336,7 @@ mod tests {
     }
 
     fn sent(number: u64, told: Told) -> Sent {
-        Sent { client: 0, device: "d".into(), path: "p".into(), hash: Hash(number), told }
+        Sent { client: 0, device: "d".into(), path: "p".into(), hash: Hash(number), told, told_ms: 0 }
     }
 
     fn handled(number: u64) -> Handled {
@@ -327,6 +347,7 @@ mod tests {
             hash: Hash(number),
             redelivered: false,
             forgot: false,
+            time_ms: 0,
         }
     }
 
@@ -382,6 +403,17 @@ mod tests {
         assert_eq!(again(true, true), [""; 0]);
         assert_eq!(again(true, false), ["doubled"]);
         assert_eq!(again(false, true), ["doubled"]);
+    }
+
+    #[test]
+    fn the_last_of_what_was_stored_by_a_moment_is_found() {
+        let mut ledger = acked();
+        for (index, handled) in (0u64..).zip(&mut ledger.handled) {
+            handled.time_ms = 1000 + index * 100;
+        }
+        ledger.sent[2].told_ms = 1050;
+        let (after, _) = ledger.last_handled_after(1040).unwrap();
+        assert_eq!(after, Duration::from_millis(60));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //! ```text
 //! process   a child process: its log, its signals, its certain end
 //! node      imlink gateway, route and server as processes
+//! cluster   routes and servers around one Redis
+//! fleet     `imlink swarm`: thousands of devices
+//! pushers   backends that push all at once, with faults around them
 //! redis     a redis-server of the test's own
 //! proxy     a TCP proxy that delays, holds, swallows, cuts and corrupts
 //! device    one device: the real client, with a handler that does what the test says
@@ -20,12 +23,15 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cluster;
 pub mod device;
+pub mod fleet;
 pub mod ledger;
 pub mod node;
 pub mod port;
 pub mod process;
 pub mod proxy;
+pub mod pushers;
 pub mod redis;
 pub mod wait;
 pub mod wire;

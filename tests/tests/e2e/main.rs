@@ -4,3 +4,4 @@ mod bad_frames;
 mod bystander;
 mod http;
 mod main_job;
+mod real_input;
