@@ -72,9 +72,14 @@ def install(packages):
             policy.unlink()
 
 
-def build(manifest):
+def build(manifest, *arguments):
     """Builds a package in release; the folder of its programs."""
-    subprocess.run(["cargo", "build", "--release", "--locked", "--manifest-path", manifest], check=True)
+    subprocess.run(["cargo", "build", "--release", "--locked", "--manifest-path", manifest, *arguments], check=True)
+    return built(manifest)
+
+
+def built(manifest, *_):
+    """The folder of a package's programs, built or not."""
     meta = text("cargo", "metadata", "--no-deps", "--format-version=1", "--manifest-path", str(manifest))
     return Path(json.loads(meta)["target_directory"]) / "release"
 

@@ -26,6 +26,7 @@ class Measure:
     name: str
     arguments: tuple
     rows: tuple
+    in_flight: int = 0  # most pushes that wait for their answer
 
 
 def plan(sizes):
@@ -38,13 +39,18 @@ def plan(sizes):
             Row("push", f"answer at {sizes.rate:,}/s, open loop: {label}, µs", ("latency", key))
             for label, key in (("p50", "p50_us"), ("p99", "p99_us"), ("p99.9", "p999_us"))
         )
-        + (Row("push", f"unanswered at {sizes.rate:,}/s", ("unanswered",)),),
+        + (
+            Row("push", f"server CPU a push at {sizes.rate:,}/s, µs", ("server_cpu_us",), 1),
+            Row("push", f"unanswered at {sizes.rate:,}/s", ("unanswered",)),
+        ),
+        in_flight=64,
     )
     events = Measure(
         "events",
         ("events", "--devices", sizes.devices, "--in-flight", 8, "--seconds", sizes.seconds),
         (
             Row("events", "event of 32 B, 8 in flight a device: server CPU, µs", ("server_cpu_us",), 1),
+            Row("events", "Redis' CPU an event, µs", ("store_cpu_us",), 1),
             Row("events", "events delivered/s", ("per_second",)),
         ),
     )
@@ -64,6 +70,7 @@ def plan(sizes):
 def _push(sizes, in_flight):
     rows = [
         Row("push", f"server CPU a push, {in_flight} in flight, µs", ("server_cpu_us",), 1),
+        Row("push", f"Redis' CPU a push, {in_flight} in flight, µs", ("store_cpu_us",), 1),
         Row("push", f"acked pushes/s, {in_flight} in flight", ("per_second",)),
     ]
     if in_flight == 64:
@@ -72,7 +79,7 @@ def _push(sizes, in_flight):
             Row("push", "wire bytes a push, device's link", ("device_wire_bytes",)),
         ]
     arguments = ("push", "--devices", sizes.devices, "--in-flight", in_flight, "--seconds", sizes.seconds)
-    return Measure(f"push-{in_flight}", arguments, tuple(rows))
+    return Measure(f"push-{in_flight}", arguments, tuple(rows), in_flight)
 
 
 @dataclass(frozen=True)

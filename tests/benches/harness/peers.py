@@ -1,12 +1,14 @@
 """The servers that are measured: how each is got, started on loopback, and stopped again by its pid."""
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import machine
@@ -14,10 +16,11 @@ from . import machine
 
 @dataclass
 class Running:
-    """One started server."""
+    """One started server, and what the generator has to be told of it beside its port."""
 
     port: int
     pids: list
+    arguments: list = field(default_factory=list)
 
 
 @dataclass
@@ -30,37 +33,92 @@ class Peer:
     version: object  # () -> words for the table's head
     program: str = ""  # for a peer that is installed, not built
     package: str = ""  # the Debian package that holds it
+    groups: tuple = ("push", "idle", "events", "attach")  # what of it is measured
+    one_at_a_time: bool = False  # a backend connection for each push in flight
 
     @contextlib.contextmanager
     def run(self, prefix):
         """Starts the server, waits until it listens, and stops exactly it afterwards."""
         with tempfile.TemporaryDirectory(prefix="imlink-bench-") as folder:
             port = machine.free_port()
-            log = Path(folder) / "log"
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    [*prefix, *self.command(port, Path(folder))],
-                    cwd=folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                )
-            try:
-                self._await_listening(process, port, log)
+            command = [*prefix, *self.command(port, Path(folder))]
+            with started(self.name, command, Path(folder), listens_at(port)) as process:
                 yield Running(port, [process.pid])
-            finally:
-                stop(process)
 
-    def _await_listening(self, process, port, log):
+
+@contextlib.contextmanager
+def started(name, command, folder, is_ready, environment=None):
+    """A process that is ready, and is stopped afterwards."""
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
         deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
+        while not is_ready():
             if process.poll() is not None:
-                raise RuntimeError(f"{self.name} ended at start: {log.read_text(errors='replace')[-500:]}")
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
+                raise RuntimeError(f"{name} ended at start: {log.read_text(errors='replace')[-500:]}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name} is not ready after 10 s: {log.read_text(errors='replace')[-500:]}")
             time.sleep(0.02)
-        raise RuntimeError(f"{self.name} does not listen after 10 s")
+        yield process
+    finally:
+        stop(process)
+
+
+def listens_at(port):
+    def is_ready():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    return is_ready
+
+
+def says_ready(port):
+    """imlink's own word: its parts are linked and the store answers."""
+
+    def is_ready():
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).status == 200
+        except OSError:
+            return False
+
+    return is_ready
+
+
+@dataclass
+class Imlink(Peer):
+    """`imlink gateway`; its store is in memory, or a Redis of its own that appends to a file and syncs it each second."""
+
+    redis: bool = False
+
+    @contextlib.contextmanager
+    def run(self, prefix):
+        with tempfile.TemporaryDirectory(prefix="imlink-bench-") as folder, contextlib.ExitStack() as stack:
+            folder, store, store_pids = Path(folder), "memory", []
+            if self.redis:
+                port = machine.free_port()
+                command = [find("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+                command += ["--appendonly", "yes", "--appendfsync", "everysec"]
+                redis = stack.enter_context(started("redis", [*prefix, *command], folder, listens_at(port)))
+                store, store_pids = f"redis://127.0.0.1:{port}", [redis.pid]
+            devices, backends, http = (machine.free_port() for _ in range(3))
+            command = [self.command, "gateway", "--store", store, "--state-dir", folder / "state", "--log-level", "warn"]
+            command += ["--device-listen", f"127.0.0.1:{devices}", "--backend-listen", f"127.0.0.1:{backends}"]
+            command += ["--http-listen", f"127.0.0.1:{http}"]
+            environment = {"IMLINK_TOKEN": TOKEN, "IMLINK_CLUSTER_SECRET": TOKEN}
+            words = [str(word) for word in [*prefix, *command]]
+            process = stack.enter_context(started(self.name, words, folder, says_ready(http), environment))
+            arguments = ["--backend-server", f"127.0.0.1:{http if self.one_at_a_time else backends}"]
+            arguments += ["--provision", f"127.0.0.1:{http}"]
+            arguments += [word for pid in store_pids for word in ("--store-pid", pid)]
+            yield Running(devices, [process.pid], arguments)
 
 
 def stop(process):
@@ -106,6 +164,10 @@ def nats_version():
     return machine.text(find("nats-server"), "--version").removeprefix("nats-server: v")
 
 
+def redis_version():
+    return machine.text(find("redis-server"), "--version").split("v=")[1].split()[0] + ", appendfsync everysec"
+
+
 def rumqttd_version():
     lock = (machine.BENCHES / "peers/rumqttd/Cargo.lock").read_text()
     return lock.split('name = "rumqttd"\nversion = "', 1)[1].split('"', 1)[0] + ", NODELAY added"
@@ -117,7 +179,13 @@ def known(programs):
     def built(name):
         return lambda port, _folder: [str(programs[name] / name), str(port)]
 
+    imlink = programs.get("imlink", Path()) / "imlink"
     peers = [
+        Imlink("imlink", "imlink", imlink, lambda: "gateway, memory store, binary backend link"),
+        Imlink("imlink-http", "imlink-http", imlink, lambda: "the same over HTTP, a connection for each push in flight",
+               groups=("push",), one_at_a_time=True),
+        Imlink("imlink-redis", "imlink", imlink, lambda: f"gateway on Redis {redis_version()}, binary backend link",
+               "redis-server", "redis-server", groups=("push", "events", "attach"), redis=True),
         Peer("mosquitto", "mqtt", mosquitto, mosquitto_version, "mosquitto", "mosquitto"),
         Peer("nats", "nats", nats, nats_version, "nats-server", "nats-server"),
         Peer("rumqttd", "mqtt", built("bench-rumqttd"), rumqttd_version),
@@ -135,3 +203,7 @@ def missing_packages(peers):
 def find(program):
     """Where a program is; Debian keeps servers out of a user's PATH."""
     return shutil.which(program) or shutil.which(program, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
+# `wire::imlink::TOKEN` of the generator.
+TOKEN = "imlink-bench-has-no-secrets"

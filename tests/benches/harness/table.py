@@ -10,7 +10,8 @@ def rows(measures, peers, runs, groups):
         for row in measure.rows:
             if row.group in groups:
                 cells = [_cell(row, [r for m, p, r in runs if (m, p) == (measure.name, peer)]) for peer in peers]
-                table.append((row.title, cells))
+                if any(cell != "–" for cell in cells):
+                    table.append((row.title, cells))
     return table
 
 

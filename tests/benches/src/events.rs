@@ -34,6 +34,8 @@ pub struct Report {
     pub per_second: f64,
     /// Server CPU for each delivered event, µs.
     pub server_cpu_us: f64,
+    /// CPU of the store's own processes for each, µs.
+    pub store_cpu_us: Option<f64>,
     /// Events the server took from the devices a second.
     pub taken_per_second: f64,
     /// CPU and bytes in all.
@@ -57,6 +59,7 @@ pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Resu
         delivered,
         per_second: usage.per_second(delivered),
         server_cpu_us: usage.server_us_per(delivered),
+        store_cpu_us: usage.store_us_per(delivered),
         taken_per_second: usage.per_second(uplink.taken - taken),
         usage,
     })

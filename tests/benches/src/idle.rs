@@ -1,10 +1,12 @@
 //! Attaching a fleet, and what it costs the server to have it there.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::fleet::{Fleet, Size, Target};
+use crate::provision;
 use crate::usage::{Mark, Memory, Server, Span};
 use crate::wire::Wire;
 
@@ -39,9 +41,18 @@ pub struct Report {
     pub usage: Span,
 }
 
-/// Runs the plan.
-pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Result<Report> {
+/// Runs the plan. With `provision` the devices are first provisioned over that API: what the server keeps of a
+/// provisioned device counts as memory, the time it takes does not.
+pub fn run<W: Wire>(
+    target: Target,
+    server: &Server,
+    provision: Option<SocketAddr>,
+    plan: Plan,
+) -> anyhow::Result<Report> {
     let empty = server.memory()?;
+    if let Some(api) = provision {
+        provision::run(api, plan.devices)?;
+    }
     let start = Mark::now(server, Default::default())?;
     let size = Size { backends: 0, devices: plan.devices };
     let mut fleet = Fleet::<W>::attach(target, size)?;

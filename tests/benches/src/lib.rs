@@ -8,7 +8,7 @@
 //!             ↓   ↓
 //!       connection  poller
 //!             ↓
-//!            wire                   mqtt · nats · raw
+//!            wire                   imlink · imlink-http · mqtt · nats · raw
 //! ```
 //!
 //! The same engine plays every protocol, so the generator costs each of them alike, and the figure
@@ -18,11 +18,14 @@
 pub mod connection;
 pub mod events;
 pub mod fleet;
+pub mod hold;
 pub mod idle;
 pub mod latency;
+pub mod layout;
 pub mod ledger;
 pub mod pace;
 pub mod poller;
+pub mod provision;
 pub mod push;
 pub mod usage;
 pub mod wire;

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use imlink_bench::fleet::Target;
 use imlink_bench::usage::Server;
+use imlink_bench::wire::imlink::Imlink;
+use imlink_bench::wire::imlink_http::ImlinkHttp;
 use imlink_bench::wire::{Wire, mqtt::Mqtt, nats::Nats, raw::Raw};
-use imlink_bench::{events, idle, pace, push};
+use imlink_bench::{events, hold, idle, pace, provision, push};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
@@ -32,13 +34,21 @@ struct ServerArgs {
     /// Where backends connect, if elsewhere.
     #[arg(long)]
     backend_server: Option<SocketAddr>,
+    /// imlink's HTTP API, over which the devices are provisioned first.
+    #[arg(long)]
+    provision: Option<SocketAddr>,
     /// A process of the server, whose CPU and memory are measured; may be given several times.
     #[arg(long, required = true)]
     pid: Vec<u32>,
+    /// A process of a store beside the server, whose CPU is told apart; may be given several times.
+    #[arg(long)]
+    store_pid: Vec<u32>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum WireName {
+    Imlink,
+    ImlinkHttp,
     Mqtt,
     Nats,
     Raw,
@@ -90,6 +100,23 @@ enum Measure {
         #[arg(long, default_value_t = 2.0)]
         settle_seconds: f64,
     },
+    /// Devices that only attach and answer, until standard input ends.
+    Hold {
+        #[arg(long, default_value_t = 1_000)]
+        devices: usize,
+    },
+}
+
+impl Measure {
+    fn devices(&self) -> usize {
+        match self {
+            Self::Push { devices, .. }
+            | Self::Pace { devices, .. }
+            | Self::Events { devices, .. }
+            | Self::Idle { devices, .. }
+            | Self::Hold { devices } => *devices,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -109,11 +136,14 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     raise_open_files()?;
     let target =
         Target { devices: cli.server.server, backends: cli.server.backend_server.unwrap_or(cli.server.server) };
-    let server = Server::new(cli.server.pid);
+    let server = Server::new(cli.server.pid, cli.server.store_pid);
+    let provision = cli.server.provision;
     let report = match cli.server.wire {
-        WireName::Mqtt => measure::<Mqtt>(target, &server, cli.measure)?,
-        WireName::Nats => measure::<Nats>(target, &server, cli.measure)?,
-        WireName::Raw => measure::<Raw>(target, &server, cli.measure)?,
+        WireName::Imlink => measure::<Imlink>(target, &server, provision, cli.measure)?,
+        WireName::ImlinkHttp => measure::<ImlinkHttp>(target, &server, provision, cli.measure)?,
+        WireName::Mqtt => measure::<Mqtt>(target, &server, provision, cli.measure)?,
+        WireName::Nats => measure::<Nats>(target, &server, provision, cli.measure)?,
+        WireName::Raw => measure::<Raw>(target, &server, provision, cli.measure)?,
     };
     Ok(serde_json::to_string(&report)?)
 }
@@ -125,9 +155,18 @@ enum Report {
     Pace(pace::Report),
     Events(events::Report),
     Idle(idle::Report),
+    Hold,
 }
 
-fn measure<W: Wire>(target: Target, server: &Server, what: Measure) -> anyhow::Result<Report> {
+fn measure<W: Wire>(
+    target: Target,
+    server: &Server,
+    provision: Option<SocketAddr>,
+    what: Measure,
+) -> anyhow::Result<Report> {
+    if let (Some(api), false) = (provision, matches!(what, Measure::Idle { .. })) {
+        provision::run(api, what.devices())?;
+    }
     Ok(match what {
         Measure::Push { devices, in_flight, backends, seconds } => {
             let plan = push::Plan { devices, backends, in_flight, seconds };
@@ -143,7 +182,11 @@ fn measure<W: Wire>(target: Target, server: &Server, what: Measure) -> anyhow::R
         }
         Measure::Idle { devices, settle_seconds } => {
             let plan = idle::Plan { devices, settle_seconds };
-            Report::Idle(idle::run::<W>(target, server, plan)?)
+            Report::Idle(idle::run::<W>(target, server, provision, plan)?)
+        }
+        Measure::Hold { devices } => {
+            hold::run::<W>(target, devices)?;
+            Report::Hold
         }
     })
 }

@@ -36,6 +36,8 @@ pub struct Report {
     pub per_second: f64,
     /// Server CPU for each, µs.
     pub server_cpu_us: f64,
+    /// CPU of the store's own processes for each, µs.
+    pub store_cpu_us: Option<f64>,
     /// Bytes of one push on all four legs.
     pub wire_bytes: f64,
     /// Bytes of one push on the device's link alone, both ways.
@@ -72,6 +74,7 @@ pub fn run<W: Wire>(target: Target, server: &Server, plan: Plan) -> anyhow::Resu
         pushes,
         per_second: usage.per_second(pushes),
         server_cpu_us: usage.server_us_per(pushes),
+        store_cpu_us: usage.store_us_per(pushes),
         wire_bytes: bytes as f64 / pushes.max(1) as f64,
         device_wire_bytes: device_bytes as f64 / pushes.max(1) as f64,
         latency: pushing.latencies.percentiles(),

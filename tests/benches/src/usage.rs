@@ -11,6 +11,7 @@ use crate::fleet::Traffic;
 #[derive(Clone, Debug)]
 pub struct Server {
     pids: Vec<u32>,
+    store_pids: Vec<u32>,
 }
 
 /// Resident memory in bytes.
@@ -23,14 +24,20 @@ pub struct Memory {
 }
 
 impl Server {
-    /// The server made of these processes.
-    pub fn new(pids: Vec<u32>) -> Self {
-        Self { pids }
+    /// The server made of these processes, and those of a store beside it, whose CPU is told apart.
+    pub fn new(pids: Vec<u32>, store_pids: Vec<u32>) -> Self {
+        Self { pids, store_pids }
     }
 
     /// CPU time so far, µs. The kernel gives it in steps of 10 ms.
     pub fn cpu_us(&self) -> anyhow::Result<f64> {
         self.pids.iter().map(|pid| cpu_us(*pid)).sum()
+    }
+
+    /// CPU time of the store's processes so far, µs; `None` when it has none of its own.
+    pub fn store_cpu_us(&self) -> anyhow::Result<Option<f64>> {
+        let sum = self.store_pids.iter().map(|pid| cpu_us(*pid)).sum::<anyhow::Result<f64>>()?;
+        Ok((!self.store_pids.is_empty()).then_some(sum))
     }
 
     /// Memory now.
@@ -51,6 +58,7 @@ impl Server {
 pub struct Mark {
     at: std::time::Instant,
     server_us: f64,
+    store_us: Option<f64>,
     generator_us: f64,
     traffic: Traffic,
 }
@@ -62,6 +70,8 @@ pub struct Span {
     pub seconds: f64,
     /// Server CPU, in cores.
     pub server_cores: f64,
+    /// The store's CPU, in cores, where it has processes of its own.
+    pub store_cores: Option<f64>,
     /// The generator's own CPU, in cores.
     pub generator_cores: f64,
     /// Bytes on the wire.
@@ -72,7 +82,13 @@ impl Mark {
     /// Now.
     pub fn now(server: &Server, traffic: Traffic) -> anyhow::Result<Self> {
         let generator_us = cpu_us(std::process::id())?;
-        Ok(Self { at: std::time::Instant::now(), server_us: server.cpu_us()?, generator_us, traffic })
+        Ok(Self {
+            at: std::time::Instant::now(),
+            server_us: server.cpu_us()?,
+            store_us: server.store_cpu_us()?,
+            generator_us,
+            traffic,
+        })
     }
 
     /// From here to `end`.
@@ -81,6 +97,7 @@ impl Mark {
         Span {
             seconds,
             server_cores: (end.server_us - self.server_us) / seconds / 1e6,
+            store_cores: end.store_us.zip(self.store_us).map(|(end, start)| (end - start) / seconds / 1e6),
             generator_cores: (end.generator_us - self.generator_us) / seconds / 1e6,
             traffic: Traffic {
                 backend_sent: end.traffic.backend_sent - self.traffic.backend_sent,
@@ -96,6 +113,11 @@ impl Span {
     /// Server CPU for each of `count` operations, µs.
     pub fn server_us_per(&self, count: u64) -> f64 {
         self.server_cores * self.seconds * 1e6 / count.max(1) as f64
+    }
+
+    /// The store's CPU for each of `count` operations, µs.
+    pub fn store_us_per(&self, count: u64) -> Option<f64> {
+        self.store_cores.map(|cores| cores * self.seconds * 1e6 / count.max(1) as f64)
     }
 
     /// Operations a second.

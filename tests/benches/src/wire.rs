@@ -4,6 +4,8 @@
 //! Devices answer each command at once inside [`Wire::hear`], so that every protocol's devices act alike.
 //! A wire keeps to what its peer needs for this benchmark; it is no general client.
 
+pub mod imlink;
+pub mod imlink_http;
 pub mod mqtt;
 pub mod nats;
 pub mod raw;
