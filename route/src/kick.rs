@@ -9,6 +9,7 @@ use imlink_protocol::id::Epoch;
 use imlink_protocol::link::node::{KickOutcome, ToServer};
 use imlink_store::DeviceKey;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::call;
 use crate::core::Core;
@@ -27,7 +28,7 @@ pub(crate) enum KickFor {
     /// The device of this call moved.
     Call(u64),
     /// The device was revoked or removed.
-    Revoked,
+    Revoked(oneshot::Sender<KickOutcome>),
 }
 
 struct Pending {
@@ -43,11 +44,10 @@ pub(crate) struct Kicks {
 }
 
 /// Sends a kick to the server that holds `seat`. Without a link to it, `what` hears at once what is known.
-pub(crate) fn start(core: &Arc<Core>, device: &DeviceKey, seat: Seat, revoked: bool, what: KickFor) -> bool {
+pub(crate) fn start(core: &Core, device: &DeviceKey, seat: Seat, revoked: bool, what: KickFor) {
     core.devices.forget(device.as_str());
     let Some(link) = core.servers.link(seat.incarnation) else {
-        finish(core, what, unreached(core, seat.incarnation));
-        return false;
+        return finish(core, what, unreached(core, seat.incarnation));
     };
     let number = core.next_number();
     let give_up = Instant::now() + ANSWER_MAX;
@@ -57,7 +57,6 @@ pub(crate) fn start(core: &Arc<Core>, device: &DeviceKey, seat: Seat, revoked: b
         kicked(core, seat.incarnation, number, KickOutcome::Unreachable);
     }
     core.waiters.some.notify_one();
-    true
 }
 
 /// A server asks that the session `epoch` of `device` at `incarnation` be closed.
@@ -93,13 +92,15 @@ pub(crate) fn forward(
     }
 }
 
-/// Closes the live session of a revoked or removed device; waits a while for a link to its server.
+/// Closes the live session of a revoked or removed device; tries for a while, since links come back.
 pub(crate) async fn revoke(core: Arc<Core>, device: DeviceKey, seat: Seat) {
     for _ in 0..REVOKE_TRIES {
-        if start(&core, &device, seat, true, KickFor::Revoked) || core.servers.is_gone(seat.incarnation) {
-            return;
+        let (tell, told) = oneshot::channel();
+        start(&core, &device, seat, true, KickFor::Revoked(tell));
+        match told.await {
+            Ok(KickOutcome::Unreachable) => tokio::time::sleep(REVOKE_PAUSE).await,
+            _ => return,
         }
-        tokio::time::sleep(REVOKE_PAUSE).await;
     }
     tracing::warn!(%device, "no link to the server that holds a revoked device; its session ends at its next attach");
 }
@@ -158,7 +159,9 @@ fn finish(core: &Core, what: KickFor, outcome: KickOutcome) {
                 call::disconnected(pending.asker, &mut Outgoing::default());
             }
         }
-        KickFor::Call(_) | KickFor::Revoked => {}
+        // Who revoked asks until it is told.
+        KickFor::Revoked(tell) => drop(tell.send(outcome)),
+        KickFor::Call(_) => {}
     }
 }
 
