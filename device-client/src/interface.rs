@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ConfigError;
 
-/// One thing that a firmware speaks about; made by [`interface!`](crate::interface).
+/// One thing that a firmware speaks about; made by [`interface!`](macro@crate::interface).
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// What the path is used for.

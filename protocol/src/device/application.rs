@@ -38,7 +38,7 @@ impl Session {
         live.calls.start(request, now_ms)
     }
 
-    /// A handler is done. True when the caller is to keep its reply for [`Transmit::Reply`].
+    /// A handler is done. True when the caller is to keep its reply for [`Transmit::Reply`](super::Transmit::Reply).
     pub fn finish_call(&mut self, request: u32) -> bool {
         let Some(live) = self.live_mut() else {
             return false;
