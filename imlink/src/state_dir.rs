@@ -82,7 +82,7 @@ impl StateDir {
         }
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(problem)?;
         let text = random_hex()?;
-        let draft = self.0.join(format!(".{}-{}", secret.file(), std::process::id()));
+        let draft = self.0.join(format!(".{}-{:016x}", secret.file(), random()?));
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -102,6 +102,10 @@ impl StateDir {
             Err(error) => Err(error).with_context(problem),
         }
     }
+}
+
+fn random() -> anyhow::Result<u64> {
+    getrandom::u64().map_err(|error| anyhow::anyhow!("no random numbers: {error}"))
 }
 
 /// A new secret in hexadecimal.
@@ -131,11 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_start_at_once_agree_on_the_secret() {
+    fn those_that_start_at_once_agree_on_the_secret() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
-        // Within one process the draft's name is the same, so this races in `read_or_make` itself.
-        let texts: Vec<_> = (0..8).map(|_| StateDir::new(&path).read_or_make(Secret::Cluster).unwrap().text).collect();
+        let make = || StateDir::new(&path).read_or_make(Secret::Cluster).unwrap();
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(found.iter().filter(|found| found.is_new).count(), 1);
+        let texts: Vec<_> = found.into_iter().map(|found| found.text).collect();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "no draft is left");
         assert!(texts.windows(2).all(|pair| pair[0] == pair[1]));
     }
 }
