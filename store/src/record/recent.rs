@@ -31,12 +31,12 @@ fn place(sequence: u64) -> usize {
     (sequence % RECENT_MAX as u64) as usize
 }
 
-/// 64 bits that differ for ids that differ, as good as any 64 random bits do.
+/// 64 bits that differ for ids that differ, as good as any 64 random bits do; never 0, which is an empty place.
 pub(crate) fn tag_of(id: &[u8; 16]) -> u64 {
     let whole = u128::from_le_bytes(*id);
     let (low, high) = (whole as u64, (whole >> 64) as u64);
     let mixed = low.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ high.wrapping_mul(0xc2b2_ae3d_27d4_eb4f).rotate_left(29);
-    (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93).max(1)
 }
 
 #[cfg(test)]

@@ -65,45 +65,56 @@ impl Scripts {
 struct Text {
     call: Call,
     flags: &'static str,
-    /// Whether the rules of a device go in front.
-    of_device: bool,
+    /// Parts of the rules of a device that go in front.
+    parts: &'static [&'static str],
     body: &'static str,
 }
 
 impl Text {
     fn code(&self) -> String {
-        let rules = if self.of_device { include_str!("scripts/device.lua") } else { "" };
-        format!("#!lua{}\n{rules}{}", self.flags, self.body)
+        format!("#!lua{}\n{}\n{}", self.flags, self.parts.join("\n"), self.body)
     }
 }
 
-const fn of_device(call: Call, flags: &'static str, body: &'static str) -> Text {
-    Text { call, flags, of_device: true, body }
-}
-
-const fn plain(call: Call, flags: &'static str, body: &'static str) -> Text {
-    Text { call, flags, of_device: false, body }
+const fn text(call: Call, flags: &'static str, parts: &'static [&'static str], body: &'static str) -> Text {
+    Text { call, flags, parts, body }
 }
 
 const ALLOW_OOM: &str = " flags=allow-oom";
 
+const BASE: &str = include_str!("scripts/device/base.lua");
+const IDS: &str = include_str!("scripts/device/ids.lua");
+const ENDS: &str = include_str!("scripts/device/ends.lua");
+const TRIM: &str = include_str!("scripts/device/trim.lua");
+const EXPIRY: &str = include_str!("scripts/device/expiry.lua");
+const DOUBT: &str = include_str!("scripts/device/doubt.lua");
+const LINEAGE: &str = include_str!("scripts/device/lineage.lua");
+const PAGE: &str = include_str!("scripts/device/page.lua");
+const LEAVE: &str = include_str!("scripts/device/leave.lua");
+const STATE: &str = include_str!("scripts/device/state.lua");
+
 /// In the order of [`Call`].
 const TEXTS: [Text; 15] = [
-    of_device(Call::Acknowledge, ALLOW_OOM, include_str!("scripts/acknowledge.lua")),
-    of_device(Call::Append, "", include_str!("scripts/append.lua")),
-    of_device(Call::Attach, ALLOW_OOM, include_str!("scripts/attach.lua")),
-    plain(Call::Commit, ALLOW_OOM, include_str!("scripts/commit.lua")),
-    of_device(Call::Detach, ALLOW_OOM, include_str!("scripts/detach.lua")),
-    plain(Call::Events, "", include_str!("scripts/events.lua")),
-    plain(Call::Idempotent, "", include_str!("scripts/idempotent.lua")),
-    plain(Call::IdempotentDone, ALLOW_OOM, include_str!("scripts/idempotent_done.lua")),
-    plain(Call::Lease, ALLOW_OOM, include_str!("scripts/lease.lua")),
-    plain(Call::Provision, "", include_str!("scripts/provision.lua")),
-    of_device(Call::Read, ALLOW_OOM, include_str!("scripts/read.lua")),
-    of_device(Call::Reassert, ALLOW_OOM, include_str!("scripts/reassert.lua")),
-    of_device(Call::Remove, ALLOW_OOM, include_str!("scripts/remove.lua")),
-    of_device(Call::Revoke, ALLOW_OOM, include_str!("scripts/revoke.lua")),
-    of_device(Call::State, ALLOW_OOM, include_str!("scripts/state.lua")),
+    text(Call::Acknowledge, ALLOW_OOM, &[BASE, IDS, ENDS, TRIM, DOUBT], include_str!("scripts/acknowledge.lua")),
+    text(Call::Append, "", &[BASE, IDS, ENDS, EXPIRY, DOUBT, LINEAGE], include_str!("scripts/append.lua")),
+    text(
+        Call::Attach,
+        ALLOW_OOM,
+        &[BASE, IDS, ENDS, TRIM, EXPIRY, DOUBT, LINEAGE, PAGE],
+        include_str!("scripts/attach.lua"),
+    ),
+    text(Call::Commit, ALLOW_OOM, &[], include_str!("scripts/commit.lua")),
+    text(Call::Detach, ALLOW_OOM, &[BASE, ENDS, EXPIRY, LEAVE], include_str!("scripts/detach.lua")),
+    text(Call::Events, "", &[], include_str!("scripts/events.lua")),
+    text(Call::Idempotent, "", &[], include_str!("scripts/idempotent.lua")),
+    text(Call::IdempotentDone, ALLOW_OOM, &[], include_str!("scripts/idempotent_done.lua")),
+    text(Call::Lease, ALLOW_OOM, &[], include_str!("scripts/lease.lua")),
+    text(Call::Provision, "", &[], include_str!("scripts/provision.lua")),
+    text(Call::Read, ALLOW_OOM, &[BASE, IDS, ENDS, EXPIRY, PAGE], include_str!("scripts/read.lua")),
+    text(Call::Reassert, ALLOW_OOM, &[BASE, DOUBT, LINEAGE], include_str!("scripts/reassert.lua")),
+    text(Call::Remove, ALLOW_OOM, &[BASE], include_str!("scripts/remove.lua")),
+    text(Call::Revoke, ALLOW_OOM, &[BASE, ENDS, EXPIRY, LEAVE], include_str!("scripts/revoke.lua")),
+    text(Call::State, ALLOW_OOM, &[BASE, IDS, ENDS, EXPIRY, STATE], include_str!("scripts/state.lua")),
 ];
 
 const _: () = {

@@ -5,11 +5,12 @@ local attempt, epoch_floor = tonumber(ARGV[5]), tonumber(ARGV[6])
 local generation, sequence = tonumber(ARGV[7]), tonumber(ARGV[8])
 local fingerprint, receive_limit, window = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 
+local OFFERS = 8
 local d = load('b')
 if not d then return { 1 } end
 if d.revoked then return { 2 } end
 if not is_credible(d, generation, sequence, epoch_floor) then return { 4 } end
-local is_again = d.boot == boot and d.attempt == attempt and d.seat and string.sub(d.seat, 1, 8) == incarnation
+local is_again = d.boot == boot and d.attempt == attempt and d.seat and sub(d.seat, 1, 8) == incarnation
 if d.boot == boot then
   if attempt <= d.attempt and not is_again then return { 3 } end
 elseif d.boot and epoch_floor < d.epoch then
@@ -24,10 +25,10 @@ end
 local replaced = d.extra[7]
 if not is_again then
   replaced = d.seat and pack('>I7', d.epoch) .. d.seat
-  d.epoch = max(d.epoch + 1, epoch_floor + 1, d.now)
+  d.epoch = max(d.epoch + 1, epoch_floor + 1, now(d))
 end
 d.seat, d.boot, d.attempt, d.session_changed = incarnation .. server, boot, attempt, true
-d.fingerprint, d.receive_limit, d.seen = fingerprint, receive_limit, d.now
+d.fingerprint, d.receive_limit, d.seen = fingerprint, receive_limit, now(d)
 
 trim(d, generation, sequence, 0)
 d.doubt, d.sure_changed = 0, false
@@ -44,8 +45,8 @@ if not is_again then
   end
 end
 local replaced_epoch = replaced and unpack('>I7', replaced) or 0
-local reply = { 0, d.epoch, d.generation, replaced and string.sub(replaced, 8) or '', replaced_epoch, generation_of(d, d.offered) or 0, d.offered,
-  d.last, 0, d.now }
+local reply = { 0, d.epoch, d.generation, replaced and sub(replaced, 8) or '', replaced_epoch, generation_of(d, d.offered) or 0, d.offered,
+  d.last, 0, now(d) }
 reply[9] = page(d, reply, 0, 0, window)
 if replaced then
   save(d, 'b', replaced)

@@ -3,7 +3,7 @@ local epoch, generation, sequence, limit = tonumber(ARGV[1]), tonumber(ARGV[2]),
 local d = load()
 if not d or not d.seat or d.epoch ~= epoch then return { 1 } end
 expire(d, true)
-local reply = { 0, d.generation, d.last, 0, 0, d.now }
+local reply = { 0, d.generation, d.last, 0, 0, now(d) }
 reply[5] = page(d, reply, generation, sequence, limit)
 reply[4] = d.waiting
 save(d)

@@ -4,7 +4,7 @@ local boot, attempt, fingerprint, receive_limit = ARGV[5], tonumber(ARGV[6]), AR
 local generation, sequence = tonumber(ARGV[9]), tonumber(ARGV[10])
 local d = load()
 if not d or d.revoked or epoch < d.epoch or not is_credible(d, generation, sequence, epoch) then return { 1 } end
-if d.seat and epoch == d.epoch and string.sub(d.seat, 1, 8) ~= incarnation then return { 1 } end
+if d.seat and epoch == d.epoch and sub(d.seat, 1, 8) ~= incarnation then return { 1 } end
 see_lineage(d, lineage, generation)
 if d.generation < generation or (d.generation == generation and d.last < sequence) then
   open_generation(d, generation)
