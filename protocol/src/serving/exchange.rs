@@ -15,7 +15,7 @@ pub struct Opening {
     pub offered: Cursor,
     /// How far the device handled its mailbox.
     pub cursor: Cursor,
-    /// Messages the device can hold (1 …; at most [`WINDOW_MAX`] are used).
+    /// Messages the device can hold (1 …; at most [`WINDOW_MAX`](crate::limits::WINDOW_MAX) are used).
     pub window: u8,
     /// Largest frame the device takes, in bytes.
     pub receive_limit: u32,
