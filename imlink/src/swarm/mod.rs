@@ -66,7 +66,12 @@ async fn fleet(args: SwarmArgs) -> anyhow::Result<Exit> {
         _ => Parts::start(&shares)?.run(&progress, shutdown).await?,
     };
     progress.finish(&report, processes)?;
-    Ok(if report.all_attached_s.is_some() { Exit::Done } else { Exit::Failed })
+    Ok(if was_attached(&report, args.churn) { Exit::Done } else { Exit::Failed })
+}
+
+/// Whether all devices were attached: at once, or, where some leave all the time, each once on average.
+fn was_attached(report: &Report, churn: f64) -> bool {
+    report.all_attached_s.is_some() || (churn > 0.0 && report.sessions >= u64::from(report.devices))
 }
 
 /// Runs one fleet within this process.
