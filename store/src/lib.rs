@@ -18,6 +18,7 @@ mod record;
 mod redis;
 pub mod session;
 mod store;
+mod tries;
 
 pub use config::Config;
 pub use error::Error;

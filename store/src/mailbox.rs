@@ -20,7 +20,8 @@ pub struct Append {
     pub retry: bool,
     /// Path and schema.
     pub key: Key,
-    /// The interface the key was taken from; [`Fingerprint::NONE`] is not checked.
+    /// The interface the key was taken from, [`Fingerprint::NONE`] for a device that states none; another one
+    /// than the device's is refused.
     pub fingerprint: Fingerprint,
     /// Lifetime in seconds, 0 for ever.
     pub ttl_s: u32,

@@ -27,6 +27,7 @@ use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
 use crate::record::{Moment, Record};
 use crate::session::{Attach, Attached, Head, Identity, Proof, Provisioned, Reassert, Reasserted, Session};
+use crate::tries::{Earlier, Tries};
 use crate::{Config, DeviceKey, Error};
 
 /// A handle; clones share the contents.
@@ -39,6 +40,8 @@ pub struct MemoryStore {
 struct Contents {
     devices: Shards,
     names: RwLock<BTreeSet<DeviceKey>>,
+    /// Appends refused for their interface, which come again.
+    tries: Tries,
     events: Events,
     interfaces: Interfaces,
     keys: Mutex<Keys>,
@@ -52,6 +55,7 @@ impl MemoryStore {
         let contents = Contents {
             devices: Shards::default(),
             names: RwLock::default(),
+            tries: Tries::default(),
             events: Events::new(config),
             interfaces: Interfaces::new(config.interfaces_max),
             keys: Mutex::new(Keys::new(config)),
@@ -133,8 +137,18 @@ impl MemoryStore {
 
     pub(crate) fn append(&self, append: &Append) -> Appended {
         let at = now();
-        let mut devices = self.contents.devices.lock(&append.device);
-        devices.get_mut().map_or(Appended::UnknownDevice, |record| record.append(append, at))
+        let tries = &self.contents.tries;
+        let is_retry = append.retry && tries.send(&append.id, true) != Earlier::None;
+        let appended = {
+            let mut devices = self.contents.devices.lock(&append.device);
+            devices.get_mut().map_or(Appended::UnknownDevice, |record| record.append(append, is_retry, at))
+        };
+        if let Appended::InterfaceChanged(_) = appended {
+            tries.start_over(&append.id);
+        } else if append.retry {
+            tries.end(&append.id);
+        }
+        appended
     }
 
     pub(crate) fn read_mailbox(&self, read: &Read) -> Option<Page> {

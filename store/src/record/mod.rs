@@ -200,20 +200,20 @@ impl Record {
         Reasserted::Held { head: self.head(), replaced }
     }
 
-    pub(crate) fn append(&mut self, append: &Append, at: Moment) -> Appended {
+    pub(crate) fn append(&mut self, append: &Append, is_retry: bool, at: Moment) -> Appended {
         let is_attached = self.seat.is_some();
         if let Some(mailbox) = &mut self.mailbox
             && let Some((id, expires_ms)) = mailbox.find_recent(&append.id, is_attached)
         {
             return Appended::Stored(Stored { id, expires_ms, session: self.session() });
         }
-        if append.retry && self.may_have_forgotten(at) {
+        if is_retry && self.may_have_forgotten(at) {
             return Appended::Unknown;
         }
         if self.revoked {
             return Appended::Revoked;
         }
-        if append.fingerprint.is_some() && append.fingerprint != self.fingerprint {
+        if append.fingerprint != self.fingerprint {
             return Appended::InterfaceChanged(self.fingerprint);
         }
         let frame_len = append.payload.len().saturating_add(PAYLOAD_OVERHEAD);

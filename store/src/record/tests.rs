@@ -36,7 +36,7 @@ fn message(n: u8, ttl_s: u32) -> Append {
 }
 
 fn append(record: &mut Record, n: u8, ttl_s: u32, at: Moment) -> MessageId {
-    match record.append(&message(n, ttl_s), at) {
+    match record.append(&message(n, ttl_s), false, at) {
         Appended::Stored(stored) => stored.id,
         refused => panic!("append was refused: {refused:?}"),
     }
@@ -88,8 +88,7 @@ fn under_another_lineage_what_survived_may_have_run() {
 fn a_retry_under_another_lineage_is_unknown() {
     let mut lamp = lamp();
     append(&mut lamp, 1, 0, at(2_000));
-    let retry = Append { retry: true, ..message(2, 0) };
-    assert_eq!(lamp.append(&retry, Moment { now_ms: 3_000, lineage: 2 }), Appended::Unknown);
+    assert_eq!(lamp.append(&message(2, 0), true, Moment { now_ms: 3_000, lineage: 2 }), Appended::Unknown);
     assert_eq!(lamp.head().waiting, 1);
 }
 

@@ -31,7 +31,7 @@
 //! im:routes, im:servers       hash: name → until_ms 7 · incarnation 8 · description
 //! ```
 //! The outcomes have a list of their own, since a value over 64 bytes would turn the hash into a table four times
-//! its size. A device without messages costs about 250 bytes, with one waiting 16-byte message under 600.
+//! its size. An attached device costs about 300 bytes, with one waiting 16-byte message under 600, in use for long 800.
 
 use bytes::Bytes;
 use imlink_protocol::id::{Fingerprint, MessageId};

@@ -8,10 +8,10 @@ use super::RedisStore;
 use super::layout::{self, Reply, device_keys, number};
 use super::link::Link;
 use super::script::Call;
-use super::tries::Earlier;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State, Stored};
 use crate::record::tag_of;
 use crate::session::Head;
+use crate::tries::Earlier;
 use crate::{DeviceKey, Error};
 
 /// `State` answers so for a message that it cancelled just now.
@@ -22,7 +22,7 @@ impl RedisStore {
         let tries = &self.shared.tries;
         let link = self.shared.keeper.link().inspect_err(|_| {
             if !append.retry {
-                tries.keep(&append.id);
+                tries.start_over(&append.id);
             }
         })?;
         let age_ms = match tries.send(&append.id, append.retry) {
@@ -31,8 +31,10 @@ impl RedisStore {
             Earlier::Unknown => FOREVER_MS.to_string(),
         };
         let appended = self.append_once(&link, append, &age_ms).await;
-        if !matches!(appended, Err(Error::Away(_))) {
-            tries.end(&append.id);
+        match appended {
+            Err(Error::Away(_)) => {}
+            Ok(Appended::InterfaceChanged(_)) => tries.start_over(&append.id),
+            _ => tries.end(&append.id),
         }
         appended
     }

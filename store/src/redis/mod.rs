@@ -14,7 +14,6 @@ mod mailboxes;
 mod script;
 mod server_info;
 mod tables;
-mod tries;
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use redis::Value;
 use tokio::sync::watch;
 
 use self::link::Keeper;
-use self::tries::Tries;
+use crate::tries::Tries;
 use crate::{Config, Error};
 
 /// A handle; clones share the connection, which closes with the last of them.

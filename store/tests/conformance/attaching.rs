@@ -233,12 +233,13 @@ async fn detach_compares_server_and_epoch(store: Store) {
 async fn a_reassertion_restores_a_session_that_is_gone(store: Store) {
     let device = lamp(&store).await;
     let epoch = store.now_ms().await.expect("store");
-    let answer = store.reassert(&[reassertion(&device, epoch)]).await.expect("store");
+    let held = Reassert { fingerprint: Fingerprint([7; 16]), ..reassertion(&device, epoch) };
+    let answer = store.reassert(std::slice::from_ref(&held)).await.expect("store");
     assert!(matches!(&answer[..], [Reasserted::Held { replaced: None, .. }]), "{answer:?}");
     let identity = store.identity(&device).await.expect("store").expect("known");
     assert_eq!(identity.session.expect("attached").epoch, epoch);
     assert_eq!((identity.fingerprint, identity.receive_limit), (Fingerprint([7; 16]), 4096));
-    let again = store.reassert(&[reassertion(&device, epoch)]).await.expect("store");
+    let again = store.reassert(&[held]).await.expect("store");
     assert_eq!(again, answer, "repeating it is harmless");
 }
 

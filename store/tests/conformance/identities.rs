@@ -2,7 +2,7 @@
 
 use imlink_protocol::id::{Cursor, Fingerprint, MessageId};
 use imlink_store::mailbox::{Appended, Cancelled, Read};
-use imlink_store::session::{Attached, Head, Proof, Provisioned, Reasserted};
+use imlink_store::session::{Attach, Attached, Head, Proof, Provisioned, Reasserted};
 use imlink_store::{DeviceKey, Store};
 
 use crate::behaviours;
@@ -29,7 +29,8 @@ async fn a_device_shows_how_it_was_provisioned(store: Store) {
     assert_eq!((identity.seen_ms, identity.receive_limit, identity.mailbox), (0, 0, Head::default()));
     assert!(identity.created_ms.abs_diff(store.now_ms().await.expect("store")) < 10_000);
 
-    let new = attach(&store, &hello(&device)).await;
+    let stated = Attach { fingerprint: Fingerprint([7; 16]), ..hello(&device) };
+    let new = attach(&store, &stated).await;
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
     let session = identity.session.expect("attached");
     assert_eq!((session.server.as_str(), session.incarnation), ("a", hello(&device).server_incarnation));

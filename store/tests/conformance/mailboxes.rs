@@ -57,14 +57,15 @@ async fn an_append_names_the_session(store: Store) {
 
 async fn an_append_keeps_what_it_was_given(store: Store) {
     let device = lamp(&store).await;
-    attach(&store, &hello(&device)).await;
+    let stated = Attach { fingerprint: Fingerprint([7; 16]), ..hello(&device) };
+    attach(&store, &stated).await;
     let typed = Append { fingerprint: Fingerprint([7; 16]), ttl_s: 60, ..message(&device, 1) };
-    let empty = Append { payload: bytes::Bytes::new(), ..message(&device, 2) };
+    let empty = Append { payload: bytes::Bytes::new(), ttl_s: 0, id: [2; 16], ..typed.clone() };
     let now_ms = store.now_ms().await.expect("store");
     let stored = [append(&store, &typed).await, append(&store, &empty).await];
     assert!(stored[0].expires_ms.abs_diff(now_ms + 60_000) < 5_000);
     assert_eq!(stored[1].expires_ms, 0);
-    let new = attach(&store, &Attach { attempt: 2, ..hello(&device) }).await;
+    let new = attach(&store, &Attach { attempt: 2, ..stated }).await;
     for ((entry, stored), given) in new.entries.iter().zip(&stored).zip([&typed, &empty]) {
         assert_eq!((entry.id, entry.expires_ms), (stored.id, stored.expires_ms));
         assert_eq!((entry.key, entry.fingerprint, &entry.payload), (given.key, given.fingerprint, &given.payload));
@@ -97,12 +98,17 @@ async fn an_entry_that_ended_in_the_middle_makes_room(store: Store) {
 
 async fn another_interface_is_refused_by_name(store: Store) {
     let device = lamp(&store).await;
-    attach(&store, &hello(&device)).await;
-    let other = Append { fingerprint: Fingerprint([8; 16]), ..message(&device, 1) };
-    let refused = store.append(&other).await.expect("store");
-    assert_eq!(refused, Appended::InterfaceChanged(Fingerprint([7; 16])));
-    append(&store, &Append { fingerprint: Fingerprint([7; 16]), ..message(&device, 2) }).await;
-    append(&store, &message(&device, 3)).await;
+    let [stated, other] = [Fingerprint([7; 16]), Fingerprint([8; 16])];
+    let with = |fingerprint, n| Append { fingerprint, ..message(&device, n) };
+    let refused = store.append(&with(stated, 1)).await.expect("store");
+    assert_eq!(refused, Appended::InterfaceChanged(Fingerprint::NONE), "it states none yet");
+    append(&store, &with(Fingerprint::NONE, 2)).await;
+    attach(&store, &Attach { fingerprint: stated, ..hello(&device) }).await;
+    for wrong in [other, Fingerprint::NONE] {
+        let refused = store.append(&with(wrong, 3)).await.expect("store");
+        assert_eq!(refused, Appended::InterfaceChanged(stated));
+    }
+    append(&store, &with(stated, 4)).await;
 }
 
 async fn a_payload_that_does_not_fit_a_frame_is_refused_by_size(store: Store) {

@@ -1,5 +1,6 @@
 //! Retried appends and idempotency keys (DESIGN §6.2).
 
+use imlink_protocol::id::Fingerprint;
 use imlink_store::mailbox::{Append, Appended, State};
 use imlink_store::session::Attach;
 use imlink_store::{Idempotent, Store};
@@ -12,6 +13,7 @@ behaviours!(
     a_first_try_that_its_retry_overtook_is_not_stored_twice,
     a_retry_that_never_was_stored_is_stored,
     a_retry_that_comes_too_late_is_unknown,
+    a_try_refused_for_its_interface_does_not_count_as_one,
     a_retry_names_the_session_of_now,
     a_retry_of_a_message_that_is_final_says_that_its_time_is_over,
     an_idempotency_key_is_new_once,
@@ -59,6 +61,16 @@ async fn a_retry_that_comes_too_late_is_unknown(store: Store) {
     assert_eq!(store.append(&retry(&first)).await.expect("store"), Appended::Unknown);
     let head = store.heads(std::slice::from_ref(&device)).await.expect("store")[0];
     assert_eq!((head.last, head.waiting), (17, 17), "nothing was stored");
+}
+
+async fn a_try_refused_for_its_interface_does_not_count_as_one(store: Store) {
+    let device = lamp(&store).await;
+    fill(&store, &device, 20).await;
+    let mut send = Append { fingerprint: Fingerprint([8; 16]), ..message(&device, 21) };
+    let refused = store.append(&send).await.expect("store");
+    assert_eq!(refused, Appended::InterfaceChanged(Fingerprint::NONE));
+    (send.fingerprint, send.retry) = (Fingerprint::NONE, true);
+    assert_eq!(append(&store, &send).await.id.sequence, 21, "it cannot have been stored and forgotten");
 }
 
 async fn a_retry_names_the_session_of_now(store: Store) {

@@ -38,7 +38,7 @@ pub(crate) fn hello(device: &DeviceKey) -> Attach {
         attempt: 1,
         epoch_floor: 0,
         cursor: Cursor::default(),
-        fingerprint: Fingerprint([7; 16]),
+        fingerprint: Fingerprint::NONE,
         receive_limit: 4096,
         event_queue: 0,
         window: 16,

@@ -120,7 +120,7 @@ async fn an_acknowledgement_in_flight_over_a_restart_is_one() {
         epoch: session.epoch,
         incarnation: 0xb1,
         attempt: 1,
-        fingerprint: Fingerprint([7; 16]),
+        fingerprint: Fingerprint::NONE,
         receive_limit: 4096,
         sent,
     };

@@ -56,7 +56,7 @@ fn hello(device: &DeviceKey, attempt: u32) -> Attach {
         attempt,
         epoch_floor: 0,
         cursor: Cursor::default(),
-        fingerprint: Fingerprint([7; 16]),
+        fingerprint: Fingerprint::NONE,
         receive_limit: 4096,
         event_queue: 0,
         window: 16,

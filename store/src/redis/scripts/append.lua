@@ -1,4 +1,4 @@
--- lineage, tag of the append's id, age in ms of its first try ('' when this is it), fingerprint ('' unchecked),
+-- lineage, tag of the append's id, age in ms of its first try ('' when this is it), fingerprint ('' for none),
 -- ttl in s, most waiting, bytes a frame adds, key, payload
 local lineage, tag, age, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ttl, waiting_max, overhead = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -37,7 +37,8 @@ if age ~= '' then
   if is_moved or (evicted ~= 0 and evicted >= since) or (moved ~= 0 and moved >= since) then return { 2 } end
 end
 if d.revoked then return { 3 } end
-if fingerprint ~= '' and fingerprint ~= d.fingerprint then return { 5, d.fingerprint } end
+local spoken = fingerprint == '' and NO_LINEAGE .. NO_LINEAGE or fingerprint
+if spoken ~= d.fingerprint then return { 5, d.fingerprint } end
 if d.receive_limit ~= 0 and #payload + overhead > d.receive_limit then return { 6, d.receive_limit } end
 see_lineage(d, lineage, 0)
 expire(d, d.seat)

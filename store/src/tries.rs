@@ -7,15 +7,15 @@ use parking_lot::Mutex;
 
 use crate::limits::RETRY_SLACK;
 
-/// Appends without an answer, by id: when they were first sent, `None` while they never were.
+/// Appends without a final answer, by id: when they were first sent, `None` while that does not count.
 #[derive(Debug, Default)]
-pub(super) struct Tries {
+pub(crate) struct Tries {
     open: Mutex<HashMap<[u8; 16], Option<Instant>>>,
 }
 
 /// What is known of earlier tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Earlier {
+pub(crate) enum Earlier {
     /// None was sent: this is the first.
     None,
     /// The first was sent so many milliseconds ago, and some more since clocks differ.
@@ -31,7 +31,7 @@ const TRY_AGE_MAX: Duration = Duration::from_secs(3600);
 
 impl Tries {
     /// A try is sent now; answers what is known of earlier ones.
-    pub(super) fn send(&self, id: &[u8; 16], retry: bool) -> Earlier {
+    pub(crate) fn send(&self, id: &[u8; 16], retry: bool) -> Earlier {
         let now = Instant::now();
         let mut open = self.open.lock();
         match open.get_mut(id) {
@@ -46,13 +46,15 @@ impl Tries {
         Earlier::None
     }
 
-    /// A first try could not be sent.
-    pub(super) fn keep(&self, id: &[u8; 16]) {
-        insert(&mut self.open.lock(), *id, None);
+    /// No try so far stored anything: the next one is the first.
+    pub(crate) fn start_over(&self, id: &[u8; 16]) {
+        let mut open = self.open.lock();
+        open.remove(id);
+        insert(&mut open, *id, None);
     }
 
     /// It was answered.
-    pub(super) fn end(&self, id: &[u8; 16]) {
+    pub(crate) fn end(&self, id: &[u8; 16]) {
         self.open.lock().remove(id);
     }
 }
@@ -73,9 +75,11 @@ mod tests {
     #[test]
     fn a_retry_is_the_first_try_when_none_was_sent() {
         let (tries, id) = (Tries::default(), [1; 16]);
-        tries.keep(&id);
+        tries.start_over(&id);
         assert_eq!(tries.send(&id, true), Earlier::None);
         assert!(matches!(tries.send(&id, true), Earlier::Sent(1000..)));
+        tries.start_over(&id);
+        assert_eq!(tries.send(&id, true), Earlier::None);
         tries.end(&id);
         assert_eq!(tries.send(&id, true), Earlier::Unknown);
         assert_eq!(tries.send(&id, false), Earlier::None);
