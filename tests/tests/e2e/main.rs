@@ -2,6 +2,8 @@
 
 mod bad_frames;
 mod bystander;
+mod cluster;
 mod http;
+mod link_ports;
 mod main_job;
 mod real_input;
