@@ -3,10 +3,11 @@
 //! Each pusher sends one message after the other, so that the ids of its messages to one device must grow. When its route
 //! is gone it goes on at the next one. A pusher with keys repeats what has no clear answer until it has one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use imlink_backend_client::{Client, Error, Failure, Message, State, Wait};
 use imlink_protocol::MessageId;
@@ -18,6 +19,10 @@ use crate::node::{Node, TOKEN};
 
 /// Longest wait for one answer.
 const ANSWER: Duration = Duration::from_secs(8);
+/// Longest time for a whole load.
+const END: Duration = Duration::from_secs(120);
+/// How long a pusher with keys repeats what stays unclear: after a store was away, nobody may know any more.
+const REPEAT: Duration = Duration::from_secs(10);
 /// Pause before a refused pusher asks again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -37,36 +42,62 @@ pub struct Load {
 /// A running load.
 pub struct Pushers {
     tasks: Vec<tokio::task::JoinHandle<Vec<Sent>>>,
-    done: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
+}
+
+/// How far they are, and what holds them up.
+#[derive(Default)]
+struct Progress {
+    done: AtomicUsize,
+    troubles: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Progress {
+    fn trouble(&self, pusher: u32, what: String) {
+        self.troubles.lock().expect("no holder panics").insert(pusher, what);
+    }
+
+    fn answered(&self, pusher: u32) {
+        self.troubles.lock().expect("no holder panics").remove(&pusher);
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Pushers {
     /// Starts pushing at `routes`.
     pub async fn start(load: Load, routes: &[Node]) -> Self {
-        let done = Arc::new(AtomicUsize::new(0));
+        let progress = Arc::new(Progress::default());
         let links: Vec<SocketAddr> = routes.iter().map(Node::backends).collect();
         let apis: Vec<Api> = routes.iter().map(Node::api).collect();
         let clients = clients(&links).await;
-        let each = load.messages / load.pushers;
+        let each = load.messages.div_ceil(load.pushers);
         let tasks = (0..load.pushers).map(|index| {
             let at = index / 4;
             let way = if index % 2 == 0 { Way::Http(apis.clone(), at) } else { Way::Link(clients.clone(), at) };
             let pusher = Pusher { load, number: load.first + index as u32, way, is_keyed: index / 2 % 2 == 1 };
-            tokio::spawn(pusher.push(each, done.clone()))
+            tokio::spawn(pusher.push(each, progress.clone()))
         });
-        Self { tasks: tasks.collect(), done }
+        Self { tasks: tasks.collect(), progress }
     }
 
     /// Messages that have come to an answer, whatever it is.
     pub fn answered(&self) -> usize {
-        self.done.load(Ordering::Relaxed)
+        self.progress.done.load(Ordering::Relaxed)
     }
 
     /// Waits for the last answer.
+    ///
+    /// # Panics
+    /// When it takes longer than two minutes, with what holds the pushers up.
     pub async fn end(self) -> Vec<Sent> {
         let mut sent = Vec::new();
+        let deadline = tokio::time::Instant::now() + END;
         for task in self.tasks {
-            sent.extend(task.await.expect("a pusher does not panic"));
+            let Ok(ended) = tokio::time::timeout_at(deadline, task).await else {
+                let troubles = self.progress.troubles.lock().expect("no holder panics").clone();
+                panic!("pushers still push after {END:?}: {troubles:#?}");
+            };
+            sent.extend(ended.expect("a pusher does not panic"));
         }
         sent
     }
@@ -89,10 +120,10 @@ enum Way {
 /// What came of one attempt.
 enum Came {
     Told(Told),
-    /// Nothing was stored for sure; it can be sent again.
-    Nothing,
-    /// Nobody knows.
-    Unclear,
+    /// Nothing was stored for sure, and why; it can be sent again.
+    Nothing(String),
+    /// Nobody knows, and why.
+    Unclear(String),
 }
 
 struct Pusher {
@@ -103,7 +134,7 @@ struct Pusher {
 }
 
 impl Pusher {
-    async fn push(mut self, count: usize, done: Arc<AtomicUsize>) -> Vec<Sent> {
+    async fn push(mut self, count: usize, progress: Arc<Progress>) -> Vec<Sent> {
         let mut all = Vec::with_capacity(count);
         for step in 0..count {
             // Pushers meet at devices: each walks over all of them from a place of its own.
@@ -111,18 +142,21 @@ impl Pusher {
             let payload = payload(self.number, step as u32);
             let key = format!("k-{}-{step}", self.number);
             let wait = if step % 2 == 0 { Wait::Acked } else { Wait::Stored };
+            let began = Instant::now();
             let told = loop {
                 match self.attempt(&device, &payload, &key, wait).await {
                     Came::Told(told) => break told,
-                    Came::Nothing => tokio::time::sleep(PAUSE).await,
-                    Came::Unclear if self.is_keyed => tokio::time::sleep(PAUSE).await,
-                    Came::Unclear => break Told::Unclear,
+                    Came::Unclear(_) if !self.is_keyed || began.elapsed() > REPEAT => break Told::Unclear,
+                    Came::Nothing(why) | Came::Unclear(why) => {
+                        progress.trouble(self.number, format!("{device} {key}: {why}"));
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
                 self.turn();
             };
             let (client, hash) = (self.number, Hash::of(&payload));
             all.push(Sent { client, device, path: PATH.into(), hash, told, told_ms: now_ms() });
-            done.fetch_add(1, Ordering::Relaxed);
+            progress.answered(self.number);
         }
         all
     }
@@ -154,8 +188,8 @@ impl Pusher {
         }
         let answer = match api.try_ask(request).await {
             Ok(answer) => answer,
-            Err(why) if why.is_connect() => return Came::Nothing,
-            Err(_) => return Came::Unclear,
+            Err(why) if why.is_connect() => return Came::Nothing(format!("{why:?}")),
+            Err(why) => return Came::Unclear(format!("{why:?}")),
         };
         match (answer.status, answer.problem().as_str()) {
             (200 | 202, _) => match (answer.text("id").parse(), answer.text("state").as_str()) {
@@ -163,8 +197,8 @@ impl Pusher {
                 (Ok(id), _) => Came::Told(Told::Stored(id)),
                 (Err(_), _) => panic!("no id in {answer:?}"),
             },
-            (503, "store-away" | "draining") | (429, _) => Came::Nothing,
-            (503, _) | (500, _) => Came::Unclear,
+            (503, "store-away" | "draining") | (429, _) => Came::Nothing(answer.json().to_string()),
+            (503 | 500, _) => Came::Unclear(answer.json().to_string()),
             _ => panic!("{device}: {} {}", answer.status, answer.json()),
         }
     }
@@ -174,13 +208,16 @@ async fn over_link(client: &Client, message: &Message<'_>) -> Came {
     match client.send(message).await {
         Ok(sent) if sent.state == State::Acked => Came::Told(Told::Acked(sent.id)),
         Ok(sent) => Came::Told(Told::Stored(sent.id)),
-        Err(error) if error.may_be_done() => Came::Unclear,
-        Err(Error::Failed { failure: Failure::StoreAway | Failure::Draining | Failure::Overloaded, .. }) => {
-            Came::Nothing
-        }
-        Err(Error::NotConnected | Error::Full { .. }) => Came::Nothing,
+        Err(error) if error.may_be_done() => Came::Unclear(error.to_string()),
+        Err(error) if is_undone(&error) => Came::Nothing(error.to_string()),
         Err(error) => panic!("{}: {error}", message.device),
     }
+}
+
+/// Whether nothing was stored, and trying again is right.
+fn is_undone(error: &Error) -> bool {
+    let again = |failure| matches!(failure, Failure::StoreAway | Failure::Draining | Failure::Overloaded);
+    matches!(error, Error::NotConnected | Error::Full { .. }) || error.failure().is_some_and(again)
 }
 
 /// A payload like no other: who, which, and 0 … 1,900 bytes behind.
@@ -207,7 +244,7 @@ pub fn now_ms() -> u64 {
 /// When that takes longer than `within`.
 pub async fn states(route: &Node, sent: &[Sent], within: Duration) -> Vec<((String, MessageId), Vec<String>)> {
     let client = Client::connect(&route.backends().to_string(), TOKEN, "auditor").await.expect("a link");
-    let deadline = std::time::Instant::now() + within;
+    let deadline = Instant::now() + within;
     let mut states = Vec::new();
     for sent in sent {
         let Some(id) = sent.told.id() else { continue };
@@ -218,7 +255,7 @@ pub async fn states(route: &Node, sent: &[Sent], within: Duration) -> Vec<((Stri
             if seen.last() != Some(&name) {
                 seen.push(name.clone());
             }
-            if name == "acked" || std::time::Instant::now() > deadline {
+            if name == "acked" || Instant::now() > deadline {
                 break;
             }
             tokio::time::sleep(PAUSE).await;

@@ -44,8 +44,9 @@ async fn two_routes_and_three_servers_carry_20_000_messages_to_2_000_devices() {
     let cluster = Cluster::start(2, 3, &[]).await;
     let fleet = Fleet::start(&cluster.routes[0], &cluster.logins(), DEVICES);
     cluster.attached(DEVICES, ATTACH).await;
-    for (server, connections) in cluster.routes[0].api().servers().await {
-        assert!((300..1200).contains(&connections), "{server} has {connections} of {DEVICES} devices");
+    for server in &cluster.servers {
+        let attached = server.api().gauge("imlink_server_attached").await;
+        assert!((300.0..1200.0).contains(&attached), "{} has {attached} of {DEVICES} devices", server.name());
     }
     let sent = Pushers::start(load(20_000, 0), &cluster.routes).await.end().await;
     assert_eq!(sent.iter().filter(|sent| sent.told.id().is_none()).count(), 0, "a message was refused without a fault");
