@@ -21,6 +21,7 @@ pub mod frame;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod key_pair;
 pub mod limits;
 pub mod link;
 pub mod message;

@@ -1,9 +1,12 @@
 //! What a route is told at its start.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use imlink_protocol::id::{IdError, check_device_id};
+use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::link::backend::Failure;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +30,14 @@ pub struct Config {
     pub node_address: Option<String>,
     /// Devices logging in. Default `127.0.0.1:7000`; `None` in a gateway, whose server takes them itself.
     pub device_listen: Option<SocketAddr>,
+    /// What devices are told to dial, `host:port`; `None` for the address really bound. Default `None`.
+    pub device_address: Option<String>,
+    /// Key pairs that devices log in to, the same on every route of a cluster; not part of a file. Default none.
+    #[serde(skip)]
+    pub keys: Option<Arc<LoginKeys>>,
+    /// Fleet secrets by tenant; a tenant without one uses zeros. Not part of a file. Default none.
+    #[serde(skip)]
+    pub fleet_psks: HashMap<String, Psk>,
     /// Bearer token of backends, at least 16 bytes. No default.
     pub token: String,
     /// Labels (`key=value,…`) that an IM-server must have to get devices from this route. Default none.
@@ -48,6 +59,9 @@ impl Default for Config {
             node_listen: local(7001),
             node_address: None,
             device_listen: local(7000),
+            device_address: None,
+            keys: None,
+            fleet_psks: HashMap::new(),
             token: String::new(),
             server_labels: String::new(),
             cluster_secret: String::new(),

@@ -86,7 +86,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
 /// Starts a route over `store`. Everything listens when this returns. `registry` holds what `/metrics`
 /// shows beside the route's own.
 pub async fn start(
-    config: Config,
+    mut config: Config,
     store: Store,
     registry: Registry,
     shutdown: CancellationToken,
@@ -96,6 +96,9 @@ pub async fn start(
     let node = listen("IM-servers", config.node_listen).await?;
     let backend = listen("backends", config.backend_listen).await?;
     let http = listen("HTTP", config.http_listen).await?;
+    if let Some((_, bound)) = &device {
+        config.device_address.get_or_insert_with(|| bound.to_string());
+    }
     let incarnation = getrandom::u64()?.max(1);
     let drain = Duration::from_secs(config.limits.drain_s.into());
     let lease = node.as_ref().map(|(_, bound)| lease::Route {

@@ -1,9 +1,12 @@
 //! What an IM-server is told at start, and every limit it keeps.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use imlink_protocol::id::{IdError, check_device_id};
+use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::limits;
 
 /// How devices are admitted.
@@ -30,6 +33,10 @@ pub struct Config {
     pub login: Login,
     /// Secret shared by routes and IM-servers of a cluster.
     pub cluster_secret: Vec<u8>,
+    /// Key pairs that devices log in to, with [`Login::Direct`].
+    pub keys: Option<Arc<LoginKeys>>,
+    /// Fleet secrets by tenant; a tenant without one uses zeros.
+    pub fleet_psks: HashMap<String, Psk>,
     /// I/O threads, 0 for half of the cores.
     pub io_threads: usize,
     /// Limits.
@@ -159,6 +166,8 @@ mod tests {
             labels: String::new(),
             login: Login::Direct,
             cluster_secret: Vec::new(),
+            keys: None,
+            fleet_psks: HashMap::new(),
             io_threads: 0,
             limits: Limits::default(),
         }

@@ -45,10 +45,19 @@ impl Role {
     const fn unused(self) -> &'static [&'static str] {
         match self {
             Self::Gateway => &["node_listen", "node_address", "ops_listen", "labels", "server_labels"],
-            Self::Route => &["ops_listen", "device_address", "labels", "io_threads", "server"],
-            Self::Server => {
-                &["http_listen", "backend_listen", "node_listen", "node_address", "token", "server_labels", "route"]
-            }
+            Self::Route => &["ops_listen", "labels", "io_threads", "server"],
+            Self::Server => &[
+                "http_listen",
+                "backend_listen",
+                "node_listen",
+                "node_address",
+                "token",
+                "route_key",
+                "route_key_next",
+                "fleet_psk",
+                "server_labels",
+                "route",
+            ],
         }
     }
 }
@@ -77,6 +86,12 @@ pub(crate) struct Settings {
     pub(crate) token: String,
     /// Secret of the cluster's nodes; empty: the one in the state directory, made at the first start.
     pub(crate) cluster_secret: String,
+    /// Private key that devices log in to; empty: the one in the state directory, made at the first start.
+    pub(crate) route_key: String,
+    /// The one that follows it; empty: likewise.
+    pub(crate) route_key_next: String,
+    /// Secret of the fleet, `KEY` or `TENANT=KEY,…`; empty: the one in the state directory, if there is one.
+    pub(crate) fleet_psk: String,
     /// HTTP API.
     pub(crate) http_listen: Listen,
     /// Binary backend link.
@@ -128,6 +143,9 @@ impl Settings {
             state_dir,
             token: String::new(),
             cluster_secret: String::new(),
+            route_key: String::new(),
+            route_key_next: String::new(),
+            fleet_psk: String::new(),
             http_listen: local(8080),
             backend_listen: local(7002),
             node_listen: node,
@@ -147,7 +165,7 @@ impl Settings {
     }
 
     /// The secret keys: never printed.
-    const SECRETS: &'static [&'static str] = &["token", "cluster_secret"];
+    const SECRETS: &'static [&'static str] = &["token", "cluster_secret", "route_key", "route_key_next", "fleet_psk"];
 }
 
 #[cfg(test)]

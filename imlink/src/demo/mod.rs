@@ -141,6 +141,8 @@ fn settings() -> anyhow::Result<Settings> {
         device_listen: free,
         token: state_dir::random_hex()?,
         cluster_secret: state_dir::random_hex()?,
+        route_key: state_dir::random_hex()?,
+        route_key_next: state_dir::random_hex()?,
         ..Settings::of_role(Role::Gateway, String::new(), String::new())
     })
 }

@@ -1,6 +1,7 @@
 //! Route, IM-server and store in one process. They speak the node link, as in a cluster, without a socket.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use imlink_server::{Login, Server};
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{open_store, route_config, shown};
 use crate::config::Settings;
+use crate::keys::{fleet_psks, login_keys};
 
 /// A running gateway.
 pub(crate) struct Gateway {
@@ -28,7 +30,9 @@ impl Gateway {
         metrics.register(&mut registry);
         let server = Server::start(server_config(settings, Login::Direct)?, store.clone(), metrics)?;
         let devices = server.device_address();
-        let route = imlink_route::start(route_config(settings, false), store, registry, shutdown.clone()).await?;
+        let mut config = route_config(settings, false)?;
+        config.device_address.get_or_insert_with(|| devices.to_string());
+        let route = imlink_route::start(config, store, registry, shutdown.clone()).await?;
         let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
         route.route.accept_link(here);
         server.add_link(there);
@@ -56,6 +60,10 @@ impl Gateway {
 /// What an IM-server is told.
 pub(super) fn server_config(settings: &Settings, login: Login) -> anyhow::Result<imlink_server::Config> {
     let listen = settings.device_listen.address();
+    let keys = match login {
+        Login::Direct => Some(Arc::new(login_keys(settings)?)),
+        Login::Ticket => None,
+    };
     Ok(imlink_server::Config {
         name: settings.name.clone(),
         listen: listen.context("device_listen is none: give an address, 127.0.0.1:0 for a free port")?,
@@ -63,6 +71,8 @@ pub(super) fn server_config(settings: &Settings, login: Login) -> anyhow::Result
         labels: settings.labels.clone(),
         login,
         cluster_secret: settings.cluster_secret.clone().into_bytes(),
+        keys,
+        fleet_psks: fleet_psks(&settings.fleet_psk)?,
         io_threads: settings.io_threads,
         limits: settings.server.into(),
     })

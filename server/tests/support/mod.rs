@@ -42,6 +42,8 @@ impl Rig {
             labels: String::new(),
             login: Login::Direct,
             cluster_secret: b"secret".to_vec(),
+            keys: None,
+            fleet_psks: Default::default(),
             io_threads: 2,
             limits,
         };

@@ -108,6 +108,8 @@ async fn start(form: Form, store: &Store) -> anyhow::Result<(Link, SocketAddr)> 
                 labels: String::new(),
                 login: Login::Direct,
                 cluster_secret: TOKEN.into(),
+                keys: None,
+                fleet_psks: Default::default(),
                 io_threads: 1,
                 limits: Limits::default(),
             };
