@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     // All memory of the client is in here; firmware places it in a static.
     let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
     let routes = [route];
-    let config = Config { interface: LAMP, ..Config::new(&id, &routes) };
+    let config = Config { interface: LAMP, ..Config::plain(&id, &routes) };
     let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng)?;
 
     let is_on = Cell::new(false);

@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod demo;
 mod exit;
+mod keys;
 mod logging;
 mod node;
 mod open_files;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Route(args) => node::run(Role::Route, &args),
         Command::Server(args) => node::run(Role::Server, &args),
         Command::Device(args) => ask(client::device(&args)),
+        Command::Keys(args) => keys::run(&args),
         Command::Send(args) => ask(client::send(&args)),
         Command::Call(args) => ask(client::call(&args)),
         Command::Watch(args) => ask(client::watch(&args)),

@@ -18,6 +18,12 @@ pub(crate) enum Secret {
     Token,
     /// Secret of the cluster's nodes.
     Cluster,
+    /// Private key that devices log in to.
+    RouteKey,
+    /// The one that follows it.
+    RouteKeyNext,
+    /// Secrets that fleets share with their routes, by tenant.
+    FleetPsk,
 }
 
 impl Secret {
@@ -25,6 +31,9 @@ impl Secret {
         match self {
             Self::Token => "token",
             Self::Cluster => "cluster-secret",
+            Self::RouteKey => "route-key",
+            Self::RouteKeyNext => "route-key-next",
+            Self::FleetPsk => "fleet-psk",
         }
     }
 }
@@ -80,17 +89,8 @@ impl StateDir {
         if let Some(text) = self.read(secret).with_context(problem)? {
             return Ok(Found { text, path, is_new: false });
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(problem)?;
         let text = random_hex()?;
-        let draft = self.0.join(format!(".{}-{:016x}", secret.file(), random()?));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)
-            .with_context(problem)?;
-        writeln!(file, "{text}").and_then(|()| file.sync_all()).with_context(problem)?;
+        let draft = self.draft(secret, &text).with_context(problem)?;
         let linked = fs::hard_link(&draft, &path);
         fs::remove_file(&draft).with_context(problem)?;
         match linked {
@@ -101,6 +101,26 @@ impl StateDir {
             }
             Err(error) => Err(error).with_context(problem),
         }
+    }
+}
+
+impl StateDir {
+    /// Puts `text` in the place of the secret that is there, at once or not at all.
+    pub(crate) fn replace(&self, secret: Secret, text: &str) -> anyhow::Result<()> {
+        let path = self.0.join(secret.file());
+        let problem = || format!("cannot change the secret in {}", path.display());
+        let draft = self.draft(secret, text).with_context(problem)?;
+        fs::rename(&draft, &path).with_context(problem)?;
+        fs::File::open(&self.0).and_then(|dir| dir.sync_all()).with_context(problem)
+    }
+
+    /// Writes `text` to a new file beside the secret's, readable by its owner only.
+    fn draft(&self, secret: Secret, text: &str) -> anyhow::Result<PathBuf> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        let draft = self.0.join(format!(".{}-{:016x}", secret.file(), random()?));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{text}").and_then(|()| file.sync_all())?;
+        Ok(draft)
     }
 }
 
@@ -132,6 +152,17 @@ mod tests {
         assert_eq!(first.text.len(), 2 * SECRET_LEN);
         assert_eq!(fs::metadata(&first.path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_ne!(state.read_or_make(Secret::Cluster).unwrap().text, first.text);
+    }
+
+    #[test]
+    fn a_replaced_secret_is_still_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("state"));
+        let made = state.read_or_make(Secret::RouteKey).unwrap();
+        state.replace(Secret::RouteKey, "another").unwrap();
+        assert_eq!(state.read(Secret::RouteKey).unwrap().as_deref(), Some("another"));
+        assert_eq!(fs::metadata(&made.path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), 1, "no draft is left");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! frame      length · body · check          one message on a TCP stream
 //! message    FromDevice, ToDevice           what a body says between a device and its IM-server
 //! link       what nodes and backends say    the same frames, other bodies
+//! seal       handshake and records of a sealed link
 //! serving    the IM-server's end of a session
 //! device     the device's end of a session
 //! ```
@@ -21,9 +22,11 @@ pub mod frame;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod key_pair;
 pub mod limits;
 pub mod link;
 pub mod message;
+pub mod seal;
 pub mod serving;
 #[cfg(feature = "ticket")]
 pub mod ticket;

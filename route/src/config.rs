@@ -1,9 +1,12 @@
 //! What a route is told at its start.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use imlink_protocol::id::{IdError, check_device_id};
+use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::link::backend::Failure;
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +28,21 @@ pub struct Config {
     pub node_listen: Option<SocketAddr>,
     /// What IM-servers dial, `host:port`; `None` for the address really bound. Default `None`.
     pub node_address: Option<String>,
-    /// Devices logging in. Default `127.0.0.1:7000`; `None` in a gateway, whose server takes them itself.
+    /// Devices logging in over sealed links. Default `127.0.0.1:7000`; `None` in a gateway, whose server takes them
+    /// itself.
     pub device_listen: Option<SocketAddr>,
+    /// Devices without a key logging in over plain links. Default `None`; loopback only unless `allow_plain`.
+    pub plain_listen: Option<SocketAddr>,
+    /// Plain links may come from other machines. Default `false`.
+    pub allow_plain: bool,
+    /// What devices are told to dial, `host:port`; `None` for the address really bound. Default `None`.
+    pub device_address: Option<String>,
+    /// Key pairs that devices log in to, the same on every route of a cluster; not part of a file. Default none.
+    #[serde(skip)]
+    pub keys: Option<Arc<LoginKeys>>,
+    /// Fleet secrets by tenant; a tenant without one uses zeros. Not part of a file. Default none.
+    #[serde(skip)]
+    pub fleet_psks: HashMap<String, Psk>,
     /// Bearer token of backends, at least 16 bytes. No default.
     pub token: String,
     /// Labels (`key=value,…`) that an IM-server must have to get devices from this route. Default none.
@@ -48,6 +64,11 @@ impl Default for Config {
             node_listen: local(7001),
             node_address: None,
             device_listen: local(7000),
+            plain_listen: None,
+            allow_plain: false,
+            device_address: None,
+            keys: None,
+            fleet_psks: HashMap::new(),
             token: String::new(),
             server_labels: String::new(),
             cluster_secret: String::new(),
@@ -65,7 +86,11 @@ impl Config {
                 return Err(ConfigError::Secret { field, len: secret.len() });
             }
         }
-        let listening = [self.http_listen, self.backend_listen, self.node_listen, self.device_listen];
+        if self.device_listen.is_some() && self.keys.is_none() {
+            return Err(ConfigError::NoKeys);
+        }
+        let plain = self.plain_listen.filter(|_| !self.allow_plain);
+        let listening = [self.http_listen, self.backend_listen, self.node_listen, plain];
         match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
             Some(address) => Err(ConfigError::NotLoopback(address)),
             None => Ok(()),
@@ -87,9 +112,12 @@ pub enum ConfigError {
         /// Its length in bytes.
         len: usize,
     },
-    /// A listener would be open to other machines although its links are not sealed yet.
-    #[error("{0} is not a loopback address; until links are sealed, a route listens on loopback only")]
+    /// A listener would be open to other machines although nothing on it is sealed.
+    #[error("{0} is not a loopback address, and what goes there is not sealed: use 127.0.0.1")]
     NotLoopback(SocketAddr),
+    /// Devices could not know the route.
+    #[error("device_listen needs keys by which devices know this route")]
+    NoKeys,
 }
 
 /// Fewest bytes of a secret.
@@ -145,6 +173,13 @@ pub struct Limits {
     pub server_links_max: usize,
     /// Bytes that may wait for one peer of a link. Default 32 MiB.
     pub outbox_len_max: usize,
+    /// Devices logging in per second from one address, with a burst of twice as many. Default 2,000: many devices
+    /// may share the address of a router.
+    pub address_logins_per_s: u32,
+    /// The same from one /24 of IPv4 or /56 of IPv6. Default 8,000.
+    pub prefix_logins_per_s: u32,
+    /// Threads for handshakes, 0 for half of the cores. Default 0.
+    pub handshake_threads: usize,
     /// Devices logging in at one moment. Default 1,024.
     pub handshakes_max: usize,
     /// Devices logging in per second, with a burst of as many. Default 1,000.
@@ -174,6 +209,9 @@ impl Default for Limits {
             interfaces_cached_max: 1024,
             server_links_max: 1024,
             outbox_len_max: imlink_link::OUTBOX_LEN_DEFAULT,
+            address_logins_per_s: 2000,
+            prefix_logins_per_s: 8000,
+            handshake_threads: 0,
             handshakes_max: 1024,
             logins_per_s: 1000,
             overload_retry_s: 5,
@@ -214,7 +252,8 @@ mod tests {
     use super::*;
 
     fn good() -> Config {
-        Config { token: "t".repeat(16), cluster_secret: "s".repeat(16), ..Config::default() }
+        let (token, cluster_secret) = ("t".repeat(16), "s".repeat(16));
+        Config { token, cluster_secret, device_listen: None, ..Config::default() }
     }
 
     #[test]
@@ -223,8 +262,10 @@ mod tests {
         let short = Config { token: "secret".into(), ..good() };
         assert_eq!(short.check(), Err(ConfigError::Secret { field: "token", len: 6 }));
         let open: SocketAddr = "0.0.0.0:7000".parse().unwrap();
-        let open_to_all = Config { device_listen: Some(open), ..good() };
+        let open_to_all = Config { plain_listen: Some(open), ..good() };
         assert_eq!(open_to_all.check(), Err(ConfigError::NotLoopback(open)));
+        assert_eq!(Config { allow_plain: true, ..open_to_all }.check(), Ok(()));
+        assert_eq!(Config { device_listen: Some(open), ..good() }.check(), Err(ConfigError::NoKeys));
         let error = Config { name: "a b".into(), ..good() }.check().unwrap_err();
         assert!(error.to_string().contains("0x20"), "{error}");
     }

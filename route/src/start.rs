@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use imlink_protocol::device::LinkKind;
 use imlink_protocol::link::backend::State;
 use imlink_store::{Store, lease};
 use prometheus_client::registry::Registry;
@@ -44,6 +45,9 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// No thread for handshakes can be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
     /// The operating system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -61,6 +65,8 @@ pub struct Running {
     pub node: Option<SocketAddr>,
     /// Where devices log in.
     pub device: Option<SocketAddr>,
+    /// Where devices without a key log in.
+    pub plain: Option<SocketAddr>,
     left: JoinHandle<()>,
 }
 
@@ -86,16 +92,20 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
 /// Starts a route over `store`. Everything listens when this returns. `registry` holds what `/metrics`
 /// shows beside the route's own.
 pub async fn start(
-    config: Config,
+    mut config: Config,
     store: Store,
     registry: Registry,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
     config.check()?;
     let device = listen("devices", config.device_listen).await?;
+    let plain = listen("devices without a key", config.plain_listen).await?;
     let node = listen("IM-servers", config.node_listen).await?;
     let backend = listen("backends", config.backend_listen).await?;
     let http = listen("HTTP", config.http_listen).await?;
+    if let Some((_, bound)) = &device {
+        config.device_address.get_or_insert_with(|| bound.to_string());
+    }
     let incarnation = getrandom::u64()?.max(1);
     let drain = Duration::from_secs(config.limits.drain_s.into());
     let lease = node.as_ref().map(|(_, bound)| lease::Route {
@@ -110,9 +120,14 @@ pub async fn start(
     core.tasks.spawn(node::keep_leases(core.clone(), lease));
     core.tasks.spawn(node::hear_known_servers(core.clone()));
     let address = |listener: &Option<(TcpListener, SocketAddr)>| listener.as_ref().map(|(_, at)| *at);
-    let addresses = (address(&http), address(&backend), address(&node), address(&device));
-    if let Some((listener, _)) = device {
-        core.tasks.spawn(login::listen(core.clone(), listener));
+    let addresses = (address(&http), address(&backend), address(&node), address(&device), address(&plain));
+    if device.is_some() || plain.is_some() {
+        let login = login::Logins::start(core.clone()).map_err(StartError::Thread)?;
+        for (listener, kind) in [(device, LinkKind::Sealed), (plain, LinkKind::Plain)] {
+            if let Some((listener, _)) = listener {
+                core.tasks.spawn(login.clone().listen(listener, kind));
+            }
+        }
     }
     if let Some((listener, _)) = node {
         core.tasks.spawn(node::listen(core.clone(), listener));
@@ -124,8 +139,8 @@ pub async fn start(
         core.tasks.spawn(http::serve(route.clone(), listener, registry, core.draining.clone()));
     }
     let left = tokio::spawn(leave(core, drain));
-    let (http, backend, node, device) = addresses;
-    Ok(Running { route, http, backend, node, device, left })
+    let (http, backend, node, device, plain) = addresses;
+    Ok(Running { route, http, backend, node, device, plain, left })
 }
 
 async fn listen(

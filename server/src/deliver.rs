@@ -50,7 +50,7 @@ impl Reactor {
                 attaching.reports.extend(report.filter(|_| attaching.reports.len() < REPORTS_MAX));
                 return;
             }
-            Phase::Hello { .. } | Phase::Closing { .. } => return,
+            _ => return,
         };
         let message =
             Outgoing { id: deliver.id, key: deliver.key, expires_ms: deliver.expires_ms, payload: deliver.payload };

@@ -194,6 +194,7 @@ impl Links {
                 server: &config.name,
                 incarnation: self.shared.incarnation,
                 device_address: advertised,
+                plain_address: &config.plain_advertise,
                 capacity: config.limits.connections_max as u32,
                 labels: &config.labels,
             }),

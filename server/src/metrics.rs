@@ -21,6 +21,8 @@ pub struct Metrics {
     pub attaches: Counter,
     /// Connections ended, by reason.
     pub closed: Family<Reason, Counter>,
+    /// Handshakes of sealed links, by what became of them.
+    pub handshakes: Family<Reason, Counter>,
     /// Messages sent to devices, resends included.
     pub messages: Counter,
     /// Messages acknowledged by devices.
@@ -56,6 +58,11 @@ impl Metrics {
         self.closed.get_or_create(&Reason { reason }).inc();
     }
 
+    /// Counts what became of one handshake.
+    pub(crate) fn count_handshake(&self, reason: &'static str) {
+        self.handshakes.get_or_create(&Reason { reason }).inc();
+    }
+
     /// Counts one store operation that is tried again.
     pub(crate) fn count_retry(&self, reason: &'static str) {
         self.store_retries.get_or_create(&Reason { reason }).inc();
@@ -75,6 +82,7 @@ impl Metrics {
         registry.register("accepted", "Connections accepted", self.accepted.clone());
         registry.register("attaches", "Sessions opened", self.attaches.clone());
         registry.register("closed", "Connections ended, by reason", self.closed.clone());
+        registry.register("handshakes", "Handshakes of sealed links, by outcome", self.handshakes.clone());
         registry.register("messages", "Messages sent to devices", self.messages.clone());
         registry.register("acked", "Messages acknowledged by devices", self.acked.clone());
         registry.register("rejected", "Messages rejected, by reason", self.rejected.clone());

@@ -162,13 +162,19 @@ impl Reactor {
         let id = ConnId { index, serial: conn.serial };
         let is_stale = !conn.input.is_empty() && now.since(conn.partial_since) >= limits.partial_frame;
         match &mut conn.phase {
-            Phase::Hello { since } if now.since(*since) >= limits.hello_deadline => {
+            Phase::Greeting { since } | Phase::Shaking { since, .. } | Phase::Hello { since, .. }
+                if now.since(*since) >= limits.hello_deadline =>
+            {
                 self.close(index, End::Reject(RejectCode::Malformed, 0));
             }
             Phase::Closing { until } if now >= *until => {
                 self.take_out(index);
             }
             Phase::Attached(_) if is_stale => self.close(index, End::GoAway(GoAwayReason::Malformed, 0)),
+            Phase::Attached(device) if device.is_old(now) && device.is_quiet() && conn.out.is_sealed() => {
+                // New keys for a link that lasted long.
+                self.close(index, End::GoAway(GoAwayReason::Renew, 0));
+            }
             Phase::Attached(device) => {
                 let waiting = usize::from(device.session.is_waiting()) + device.calls.len();
                 let overdue = device.session.handle_timeout(now, &mut conn.out);
@@ -188,7 +194,11 @@ impl Reactor {
                 }
                 return waiting;
             }
-            Phase::Hello { .. } | Phase::Attaching(_) | Phase::Closing { .. } => {}
+            Phase::Greeting { .. }
+            | Phase::Shaking { .. }
+            | Phase::Hello { .. }
+            | Phase::Attaching(_)
+            | Phase::Closing { .. } => {}
         }
         0
     }
@@ -214,7 +224,7 @@ impl Reactor {
         let may_go = |(_, conn): &(usize, &Conn)| match &conn.phase {
             Phase::Attached(device) => is_late || (device.calls.is_empty() && device.session.in_flight() == 0),
             Phase::Attaching(_) => true,
-            Phase::Hello { .. } | Phase::Closing { .. } => false,
+            _ => false,
         };
         let count = due.saturating_sub(drain.left);
         let some: Vec<u32> = self.conns.iter().filter(may_go).take(count).map(|(index, _)| index as u32).collect();

@@ -2,6 +2,8 @@
 
 use imlink_protocol::id::{Cursor, Epoch, Fingerprint};
 
+use subtle::ConstantTimeEq;
+
 use crate::DeviceKey;
 use crate::mailbox::Entry;
 
@@ -25,6 +27,17 @@ impl Proof {
     /// The proof by one key.
     pub const fn key(current: [u8; 32]) -> Self {
         Self::Keys { current, next: None }
+    }
+
+    /// Whether `key` is one of the device's, in time that does not depend on how much of it fits.
+    pub fn fits(&self, key: &[u8; 32]) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Keys { current, next } => {
+                let is_next = next.is_some_and(|next| next.ct_eq(key).into());
+                bool::from(current.ct_eq(key)) || is_next
+            }
+        }
     }
 }
 

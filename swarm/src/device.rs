@@ -37,7 +37,7 @@ const CALLS: usize = 256;
 /// Events that wait.
 const EVENTS: usize = 1024;
 /// Largest payload of an event, in bytes.
-pub const PAYLOAD_MAX: usize = OUT - 24;
+pub const PAYLOAD_MAX: usize = OUT - 35;
 
 type Memory = Shared<NoopRawMutex, TokioClock, FRAME, CALLS, EVENTS>;
 
@@ -87,7 +87,7 @@ pub(crate) async fn run(context: Rc<Context>, index: u32) {
             Speaks::Interface => INTERFACE,
             Speaks::Anything => &[],
         },
-        ..imlink_device_client::Config::new(&id, &routes)
+        ..imlink_device_client::Config::plain(&id, &routes)
     };
     let mut state = State::<NoopRawMutex, _, FRAME, OUT, FRAME, CALLS, EVENTS>::new(context.clock);
     let stack = TokioStack { source: source(&routes, config.first.saturating_add(index)) };

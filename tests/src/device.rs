@@ -205,7 +205,7 @@ async fn live(
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let mut state = State::<NoopRawMutex, _, 4096, 4096, 16384, 4096, 4096>::new(TokioClock::new());
-    let config = Config { interface: TESTED, resume, ..Config::new(id, routes) };
+    let config = Config { interface: TESTED, resume, ..Config::plain(id, routes) };
     let device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng);
     let imlink_device_client::Device { mut runner, client, messages } = device.expect("a valid configuration");
     let change = |change: &mut dyn FnMut(&mut Record)| change(&mut record.lock().expect("no holder panics"));

@@ -65,6 +65,7 @@ pub struct Node {
     folder: tempfile::TempDir,
     http: Port,
     devices: Port,
+    plain: Port,
     backends: Port,
     nodes: Port,
 }
@@ -85,12 +86,14 @@ impl Node {
     /// Starts a node of `role` without waiting for it.
     pub fn launch(role: Role, name: &str, settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("imlink-node-").tempdir().expect("a temporary folder");
-        let [http, devices, backends, nodes] = [Port::free(), Port::free(), Port::free(), Port::free()];
+        let [http, devices, plain] = [Port::free(), Port::free(), Port::free()];
+        let [backends, nodes] = [Port::free(), Port::free()];
         let mut all = vec![
             format!("name={name}"),
             format!("state_dir={}", folder.path().display()),
             format!("cluster_secret={CLUSTER_SECRET}"),
             format!("device_listen={}", devices.address()),
+            format!("plain_listen={}", plain.address()),
         ];
         match role {
             Role::Server => all.push(format!("ops_listen={}", http.address())),
@@ -105,7 +108,7 @@ impl Node {
         }
         all.extend(settings.iter().map(|setting| (*setting).into()));
         let process = spawn(role, name, &all, folder.path());
-        Self { role, name: name.into(), settings: all, folder, http, devices, backends, nodes, process }
+        Self { role, name: name.into(), settings: all, folder, http, devices, plain, backends, nodes, process }
     }
 
     /// Waits until it says that it is ready.
@@ -138,9 +141,14 @@ impl Node {
         self.http.address()
     }
 
-    /// Where devices connect.
-    pub fn devices(&self) -> SocketAddr {
+    /// Where devices connect over sealed links.
+    pub fn sealed(&self) -> SocketAddr {
         self.devices.address()
+    }
+
+    /// Where devices without a key connect.
+    pub fn devices(&self) -> SocketAddr {
+        self.plain.address()
     }
 
     /// Where backends link.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod client;
+mod keys;
 mod node;
 mod swarm;
 
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use client::{
     CallArgs, ClientArgs, DeviceArgs, DeviceCommand, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs,
 };
+pub(crate) use keys::{KeysArgs, KeysCommand};
 pub(crate) use node::NodeArgs;
 pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};
 
@@ -38,6 +40,9 @@ pub(crate) enum Command {
     Server(NodeArgs),
     /// Say which devices may attach, and look at them
     Device(DeviceArgs),
+    /// Show and change the keys that devices log in to
+    #[command(after_long_help = keys::EXAMPLES)]
+    Keys(KeysArgs),
     /// Send a device a message that is stored until it acknowledges
     #[command(after_long_help = client::SEND_EXAMPLES)]
     Send(SendArgs),

@@ -55,9 +55,15 @@ pub(crate) struct NodeArgs {
     /// Links of IM-servers (route)
     #[arg(long, value_name = "HOST:PORT")]
     node_listen: Option<String>,
-    /// Devices
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Devices, over sealed links
+    #[arg(long, value_name = "HOST:PORT|none")]
     device_listen: Option<String>,
+    /// Devices provisioned without a key, over plain links: for development; loopback only
+    #[arg(long, value_name = "HOST:PORT|none")]
+    plain_listen: Option<String>,
+    /// Plain links may come from other machines: everybody on the path reads and changes what they like
+    #[arg(long)]
+    allow_plain: bool,
     /// Health and metrics (server)
     #[arg(long, value_name = "HOST:PORT|none")]
     ops_listen: Option<String>,
@@ -79,6 +85,7 @@ impl NodeArgs {
             LogFormat::Human => "human".to_owned(),
             LogFormat::Json => "json".to_owned(),
         });
+        let allow_plain = self.allow_plain.then(|| "true".to_owned());
         let flags = [
             ("name", &self.name),
             ("store", &self.store),
@@ -87,6 +94,8 @@ impl NodeArgs {
             ("backend_listen", &self.backend_listen),
             ("node_listen", &self.node_listen),
             ("device_listen", &self.device_listen),
+            ("plain_listen", &self.plain_listen),
+            ("allow_plain", &allow_plain),
             ("ops_listen", &self.ops_listen),
             ("labels", &self.labels),
             ("log_level", &self.log_level),

@@ -45,10 +45,19 @@ impl Role {
     const fn unused(self) -> &'static [&'static str] {
         match self {
             Self::Gateway => &["node_listen", "node_address", "ops_listen", "labels", "server_labels"],
-            Self::Route => &["ops_listen", "device_address", "labels", "io_threads", "server"],
-            Self::Server => {
-                &["http_listen", "backend_listen", "node_listen", "node_address", "token", "server_labels", "route"]
-            }
+            Self::Route => &["ops_listen", "labels", "io_threads", "handshake_threads", "plain_address", "server"],
+            Self::Server => &[
+                "http_listen",
+                "backend_listen",
+                "node_listen",
+                "node_address",
+                "token",
+                "route_key",
+                "route_key_next",
+                "fleet_psk",
+                "server_labels",
+                "route",
+            ],
         }
     }
 }
@@ -77,6 +86,12 @@ pub(crate) struct Settings {
     pub(crate) token: String,
     /// Secret of the cluster's nodes; empty: the one in the state directory, made at the first start.
     pub(crate) cluster_secret: String,
+    /// Private key that devices log in to; empty: the one in the state directory, made at the first start.
+    pub(crate) route_key: String,
+    /// The one that follows it; empty: likewise.
+    pub(crate) route_key_next: String,
+    /// Secret of the fleet, `KEY` or `TENANT=KEY,…`; empty: the one in the state directory, if there is one.
+    pub(crate) fleet_psk: String,
     /// HTTP API.
     pub(crate) http_listen: Listen,
     /// Binary backend link.
@@ -85,10 +100,16 @@ pub(crate) struct Settings {
     pub(crate) node_listen: Listen,
     /// What IM-servers dial, `host:port`; empty: the address really bound.
     pub(crate) node_address: String,
-    /// Devices.
+    /// Devices, over sealed links.
     pub(crate) device_listen: Listen,
     /// What devices are told to dial, `host:port`; empty: the address really bound.
     pub(crate) device_address: String,
+    /// Devices that were provisioned without a key, over plain links: for development.
+    pub(crate) plain_listen: Listen,
+    /// What such devices are told to dial, `host:port`; empty: the address really bound.
+    pub(crate) plain_address: String,
+    /// Plain links may come from other machines.
+    pub(crate) allow_plain: bool,
     /// Health and metrics of a server.
     pub(crate) ops_listen: Listen,
     /// Labels of a server, `key=value,…`.
@@ -97,6 +118,8 @@ pub(crate) struct Settings {
     pub(crate) server_labels: String,
     /// I/O threads of a server, 0 for half of the cores.
     pub(crate) io_threads: usize,
+    /// Threads of a server for handshakes, 0 for half of the cores.
+    pub(crate) handshake_threads: usize,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,imlink_route=debug`.
     pub(crate) log_level: String,
     /// How log lines look.
@@ -128,16 +151,23 @@ impl Settings {
             state_dir,
             token: String::new(),
             cluster_secret: String::new(),
+            route_key: String::new(),
+            route_key_next: String::new(),
+            fleet_psk: String::new(),
             http_listen: local(8080),
             backend_listen: local(7002),
             node_listen: node,
             node_address: String::new(),
             device_listen: devices,
             device_address: String::new(),
+            plain_listen: Listen::NONE,
+            plain_address: String::new(),
+            allow_plain: false,
             ops_listen: local(9100),
             labels: String::new(),
             server_labels: String::new(),
             io_threads: 0,
+            handshake_threads: 0,
             log_level,
             log_format: LogFormat::Human,
             route: imlink_route::Limits::default(),
@@ -147,7 +177,7 @@ impl Settings {
     }
 
     /// The secret keys: never printed.
-    const SECRETS: &'static [&'static str] = &["token", "cluster_secret"];
+    const SECRETS: &'static [&'static str] = &["token", "cluster_secret", "route_key", "route_key_next", "fleet_psk"];
 }
 
 #[cfg(test)]

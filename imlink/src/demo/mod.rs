@@ -80,8 +80,9 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let gateway_stop = CancellationToken::new();
     let gateway = Gateway::start(&settings, gateway_stop.clone()).await.context("the gateway does not start")?;
     let http = gateway.http().context("the gateway serves no HTTP")?;
+    let devices = gateway.plain.context("the gateway takes no devices")?;
     let fleet = Config {
-        routes: vec![gateway.devices],
+        routes: vec![devices],
         prefix: "lamp".into(),
         devices: args.devices,
         connect_rate: CONNECT_RATE,
@@ -90,14 +91,11 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
     };
     let stage = Stage {
         api: Api::at(&format!("http://{http}"), Some(settings.token.clone()))?,
-        devices: gateway.devices,
+        devices,
         ids: (0..args.devices).map(|index| fleet.device_id(index)).collect(),
         json: args.json,
     };
-    stage.say(&format!(
-        "a gateway on {http} (HTTP) and {} (devices), {} simulated devices",
-        gateway.devices, args.devices
-    ));
+    stage.say(&format!("a gateway on {http} (HTTP) and {} (devices), {} simulated devices", devices, args.devices));
 
     let mut outcome = Outcome::new(args.devices);
     let steps = show(&stage, fleet, &mut outcome);
@@ -138,9 +136,12 @@ fn settings() -> anyhow::Result<Settings> {
         name: "demo".into(),
         http_listen: free,
         backend_listen: Listen::NONE,
-        device_listen: free,
+        plain_listen: free,
+        device_listen: Listen::NONE,
         token: state_dir::random_hex()?,
         cluster_secret: state_dir::random_hex()?,
+        route_key: state_dir::random_hex()?,
+        route_key_next: state_dir::random_hex()?,
         ..Settings::of_role(Role::Gateway, String::new(), String::new())
     })
 }

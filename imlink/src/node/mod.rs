@@ -5,6 +5,7 @@ mod ops;
 mod server;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use imlink_route::http::{NotLoopback, check_loopback};
@@ -13,8 +14,9 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::NodeArgs;
-use crate::config::{Effective, Role, Settings};
+use crate::config::{Effective, Listen, Role, Settings};
 use crate::exit::Exit;
+use crate::keys::{fleet_psks, login_keys};
 use crate::state_dir::{Secret, StateDir};
 use crate::{logging, open_files, signals};
 
@@ -38,7 +40,7 @@ pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
         settings.http_listen,
         settings.backend_listen,
         settings.node_listen,
-        settings.device_listen,
+        if settings.allow_plain { Listen::NONE } else { settings.plain_listen },
         settings.ops_listen,
     ];
     if let Some(open) = listens.into_iter().find_map(|listen| check_loopback(listen.address()?).err()) {
@@ -81,6 +83,17 @@ fn find_secrets(role: Role, settings: &mut Settings) -> anyhow::Result<()> {
     };
     if role != Role::Server {
         find(Secret::Token, "bearer token for backends", &mut settings.token)?;
+        find(Secret::RouteKey, "key that devices log in to", &mut settings.route_key)?;
+        find(Secret::RouteKeyNext, "next key that devices log in to", &mut settings.route_key_next)?;
+        if settings.fleet_psk.is_empty() {
+            settings.fleet_psk = state.read(Secret::FleetPsk)?.unwrap_or_default();
+        }
+        let keys = login_keys(settings)?;
+        tracing::info!(
+            current = %keys.current.public(),
+            next = %keys.next.public(),
+            "devices must pin these two public keys; `imlink keys show` tells them again"
+        );
     }
     find(Secret::Cluster, "secret for the nodes of the cluster", &mut settings.cluster_secret)
 }
@@ -106,21 +119,27 @@ fn without_password(url: &str) -> String {
 }
 
 /// What a route is told; `node` and `device` listeners only in a cluster.
-fn route_config(settings: &Settings, is_cluster: bool) -> imlink_route::Config {
+fn route_config(settings: &Settings, is_cluster: bool) -> anyhow::Result<imlink_route::Config> {
     let in_cluster = |address: Option<SocketAddr>| address.filter(|_| is_cluster);
-    imlink_route::Config {
+    let given = |address: &String| Some(address.clone()).filter(|address| !address.is_empty());
+    Ok(imlink_route::Config {
         name: settings.name.clone(),
         store: settings.store.clone(),
         http_listen: settings.http_listen.address(),
         backend_listen: settings.backend_listen.address(),
         node_listen: in_cluster(settings.node_listen.address()),
-        node_address: Some(settings.node_address.clone()).filter(|address| !address.is_empty()),
+        node_address: given(&settings.node_address),
         device_listen: in_cluster(settings.device_listen.address()),
+        plain_listen: in_cluster(settings.plain_listen.address()),
+        allow_plain: settings.allow_plain,
+        device_address: given(&settings.device_address),
+        keys: Some(Arc::new(login_keys(settings)?)),
+        fleet_psks: fleet_psks(&settings.fleet_psk)?,
         token: settings.token.clone(),
         server_labels: settings.server_labels.clone(),
         cluster_secret: settings.cluster_secret.clone(),
         limits: settings.route.clone(),
-    }
+    })
 }
 
 async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -129,13 +148,14 @@ async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Resu
         "a route of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
     );
     let store = open_store(settings).await?;
-    let running = imlink_route::start(route_config(settings, true), store, Registry::default(), shutdown).await?;
+    let running = imlink_route::start(route_config(settings, true)?, store, Registry::default(), shutdown).await?;
     tracing::info!(
         route = settings.name,
         http = shown(running.http),
         backends = shown(running.backend),
         servers = shown(running.node),
         devices = shown(running.device),
+        plain = shown(running.plain),
         "the route listens"
     );
     running.finished().await;

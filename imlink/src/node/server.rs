@@ -31,7 +31,13 @@ pub(super) async fn run(settings: &Settings, shutdown: CancellationToken) -> any
         }
     };
     let ops_address = ops.as_ref().and_then(|listener| listener.local_addr().ok());
-    tracing::info!(server = settings.name, devices = %server.device_address(), ops = shown(ops_address), "the IM-server listens");
+    tracing::info!(
+        server = settings.name,
+        devices = shown(server.sealed_address()),
+        plain = shown(server.plain_address()),
+        ops = shown(ops_address),
+        "the IM-server listens"
+    );
     let stopped = CancellationToken::new();
     let readiness = server.readiness();
     let serving = ops.map(|listener| tokio::spawn(ops::serve(listener, registry, readiness, stopped.clone())));

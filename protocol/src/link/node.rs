@@ -95,6 +95,8 @@ pub struct Register<'a> {
     pub incarnation: u64,
     /// Where devices connect, `host:port`.
     pub device_address: &'a str,
+    /// Where devices without a key connect, `host:port`; empty for nowhere.
+    pub plain_address: &'a str,
     /// Most connections it takes.
     pub capacity: u32,
     /// `key=value,…`, such as `zone=eu`.

@@ -19,6 +19,7 @@ fn to_route() {
         server: "im-1",
         incarnation: 0x0123_4567_89ab_cdef,
         device_address: "10.0.0.1:7001",
+        plain_address: "",
         capacity: 100_000,
         labels: "zone=eu",
     };

@@ -29,8 +29,8 @@ pub(super) async fn register(core: &Arc<Core>, link: &mut Link) -> Option<Arc<Se
         _ => Err("the first frame is broken".into()),
     };
     match checked {
-        Ok(server) => {
-            let server = Arc::new(ServerLink::new(server, link.sender.clone()));
+        Ok((server, plain_address)) => {
+            let server = Arc::new(ServerLink::new(server, plain_address, link.sender.clone()));
             enter(core, &server);
             Some(server)
         }
@@ -43,8 +43,9 @@ pub(super) async fn register(core: &Arc<Core>, link: &mut Link) -> Option<Arc<Se
     }
 }
 
-fn check(core: &Core, register: &Register<'_>) -> Result<lease::Server, String> {
-    let Register { version, proof, server, incarnation, device_address, capacity, labels } = *register;
+/// Who registers, and where it takes devices without a key.
+fn check(core: &Core, register: &Register<'_>) -> Result<(lease::Server, String), String> {
+    let Register { version, proof, server, incarnation, device_address, plain_address, capacity, labels } = *register;
     if version != imlink_protocol::VERSION {
         let spoken = imlink_protocol::VERSION;
         return Err(format!("protocol version {version} is not spoken here, only {spoken}: use one release"));
@@ -54,10 +55,15 @@ fn check(core: &Core, register: &Register<'_>) -> Result<lease::Server, String> 
         return Err("the proof does not fit: give every node of a cluster the same cluster secret".into());
     }
     check_device_id(server).map_err(|error| format!("server name {server:?} {error}"))?;
-    let is_address = device_address.len() <= ADDRESS_LEN_MAX
-        && device_address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !is_address {
-        return Err(format!("device address {device_address:?} is not host:port of at most {ADDRESS_LEN_MAX} bytes"));
+    for address in [device_address, plain_address].into_iter().filter(|address| !address.is_empty()) {
+        let is_address = address.len() <= ADDRESS_LEN_MAX
+            && address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if !is_address {
+            return Err(format!("device address {address:?} is not host:port of at most {ADDRESS_LEN_MAX} bytes"));
+        }
+    }
+    if device_address.is_empty() && plain_address.is_empty() {
+        return Err("the server names no address for devices".into());
     }
     if labels.len() > LABELS_LEN_MAX || capacity == 0 {
         return Err(format!("labels take at most {LABELS_LEN_MAX} bytes, and a capacity is at least 1"));
@@ -67,13 +73,14 @@ fn check(core: &Core, register: &Register<'_>) -> Result<lease::Server, String> 
             "a newer IM-server named {server:?} is registered: give each its own name, or stop this one"
         ));
     }
-    Ok(lease::Server {
+    let server = lease::Server {
         name: server.into(),
         incarnation,
         device_address: device_address.into(),
         capacity,
         labels: labels.into(),
-    })
+    };
+    Ok((server, plain_address.into()))
 }
 
 fn enter(core: &Arc<Core>, server: &Arc<ServerLink>) {

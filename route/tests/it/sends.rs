@@ -119,7 +119,7 @@ async fn wrong_requests_are_refused_with_what_is_allowed() {
     large.payload = vec![0; 4500].into();
     let failed = refused(large).await;
     assert_eq!(failed.failure, Failure::TooLarge);
-    assert!(failed.detail.contains("4062"), "{}", failed.detail);
+    assert!(failed.detail.contains("4050"), "{}", failed.detail);
     let mut larger = stored("small");
     larger.payload = vec![0; 5001].into();
     assert_eq!(refused(larger).await.failure, Failure::TooLarge);

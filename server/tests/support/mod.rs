@@ -37,12 +37,18 @@ impl Rig {
         let store = Store::memory(imlink_store::Config::default());
         let config = Config {
             name: "im-1".into(),
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: Some(([127, 0, 0, 1], 0).into()),
             advertise: String::new(),
+            plain_listen: Some(([127, 0, 0, 1], 0).into()),
+            plain_advertise: String::new(),
+            allow_plain: false,
             labels: String::new(),
             login: Login::Direct,
             cluster_secret: b"secret".to_vec(),
+            keys: None,
+            fleet_psks: Default::default(),
             io_threads: 2,
+            handshake_threads: 1,
             limits,
         };
         let server = Server::start(config, store.clone(), Metrics::default()).unwrap();
@@ -53,7 +59,7 @@ impl Rig {
         assert!(matches!(frame::decode(&register), Ok(ToRoute::Register(_))));
         let keys = Registered { route: "r", day: 1, ticket_key_today: [1; 32], ticket_key_yesterday: [2; 32] };
         route.sender.send(&ToServer::Registered(keys)).unwrap();
-        let address = server.device_address();
+        let address = server.plain_address().unwrap();
         let shutdown = CancellationToken::new();
         let stopped = tokio::spawn(server.run(shutdown.clone(), CancellationToken::new()));
         Self { store, address, route, told: VecDeque::new(), shutdown, stopped }

@@ -2,50 +2,51 @@
 
 use crate::session::{NextKey, Promoted, Proof};
 
-/// Boxed, since a plain device has neither and most others have one.
-#[derive(Debug, Default)]
-pub(super) struct Keys {
-    current: Option<Box<[u8; 32]>>,
-    /// Only beside a current one.
+/// The next one is boxed for its own, so that a device without one costs no more than its current key.
+#[derive(Debug)]
+struct Generations {
+    current: [u8; 32],
     next: Option<Box<[u8; 32]>>,
 }
 
+/// Nothing for a plain device.
+#[derive(Debug)]
+pub(super) struct Keys(Option<Box<Generations>>);
+
 impl Keys {
     pub(super) fn new(proof: Proof) -> Self {
-        match proof {
-            Proof::Plain => Self::default(),
-            Proof::Keys { current, next } => Self { current: Some(Box::new(current)), next: next.map(Box::new) },
-        }
+        Self(match proof {
+            Proof::Plain => None,
+            Proof::Keys { current, next } => Some(Box::new(Generations { current, next: next.map(Box::new) })),
+        })
     }
 
     pub(super) fn set_next(&mut self, key: &[u8; 32]) -> NextKey {
-        match &self.current {
+        match &mut self.0 {
             None => NextKey::Plain,
-            Some(current) if **current == *key => NextKey::Current,
-            Some(_) => {
-                self.next = Some(Box::new(*key));
+            Some(keys) if keys.current == *key => NextKey::Current,
+            Some(keys) => {
+                keys.next = Some(Box::new(*key));
                 NextKey::Set
             }
         }
     }
 
     pub(super) fn promote(&mut self, key: &[u8; 32]) -> Promoted {
-        if self.current.as_deref() == Some(key) {
-            return Promoted::Current;
-        }
-        match self.next.take_if(|next| **next == *key) {
-            Some(next) => {
-                self.current = Some(next);
+        match &mut self.0 {
+            Some(keys) if keys.current == *key => Promoted::Current,
+            Some(keys) if keys.next.as_deref() == Some(key) => {
+                (keys.current, keys.next) = (*key, None);
                 Promoted::Promoted
             }
-            None => Promoted::OtherKey,
+            _ => Promoted::OtherKey,
         }
     }
 
     pub(super) fn proof(&self) -> Proof {
-        match &self.current {
+        match &self.0 {
             None => Proof::Plain,
-            Some(current) => Proof::Keys { current: **current, next: self.next.as_deref().copied() },
+            Some(keys) => Proof::Keys { current: keys.current, next: keys.next.as_deref().copied() },
         }
     }
 }

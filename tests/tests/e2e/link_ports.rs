@@ -6,6 +6,7 @@ use imlink_protocol::limits::LINK_FRAME_LEN_MAX;
 use imlink_protocol::link::backend::{Failure, FromBackend, ToBackend};
 use imlink_protocol::link::node::{Register, ToRoute, ToServer};
 use imlink_protocol::message::{FromDevice, Hello, RejectCode, ToDevice};
+use imlink_protocol::ticket::KEY_LEN;
 use imlink_protocol::{VERSION, ticket};
 use imlink_tests::cluster::Cluster;
 use imlink_tests::node::{CLUSTER_SECRET, Node, TOKEN};
@@ -60,7 +61,8 @@ async fn a_server_of_a_cluster_takes_nobody_without_a_ticket_of_its_own() {
     }
     // A real ticket, of another device, of another server, forged, and the right one.
     let (_, redirect) = Wire::attach(route.devices(), hello("lamp")).await;
-    let ToDevice::Redirect { address, ticket } = redirect.read() else { panic!("{redirect:?}") };
+    let ToDevice::Redirect { address, grant } = redirect.read() else { panic!("{redirect:?}") };
+    let ticket = &grant[KEY_LEN..];
     assert_eq!(address, server.devices().to_string());
     let mut forged = ticket.to_vec();
     forged[3] ^= 1;
@@ -86,6 +88,7 @@ fn register(secret: &str, version: u8) -> ToRoute<'static> {
         server: "hostile",
         incarnation: 7,
         device_address: "127.0.0.1:1",
+        plain_address: "",
         capacity: 10,
         labels: "",
     })

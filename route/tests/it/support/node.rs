@@ -130,6 +130,7 @@ impl Node {
             server: &self.name,
             incarnation: self.incarnation,
             device_address: &address,
+            plain_address: &address,
             capacity: 1000,
             labels: "zone=eu",
         };

@@ -103,17 +103,23 @@ async fn start(form: Form, store: &Store) -> anyhow::Result<(Link, SocketAddr)> 
         Form::Loop => {
             let config = Config {
                 name: "loop".into(),
-                listen: ([127, 0, 0, 1], 0).into(),
+                listen: None,
                 advertise: String::new(),
+                plain_listen: Some(([127, 0, 0, 1], 0).into()),
+                plain_advertise: String::new(),
+                allow_plain: false,
                 labels: String::new(),
                 login: Login::Direct,
                 cluster_secret: TOKEN.into(),
+                keys: None,
+                fleet_psks: Default::default(),
                 io_threads: 1,
+                handshake_threads: 1,
                 limits: Limits::default(),
             };
             let server = Server::start(config, store.clone(), imlink_server::metrics::Metrics::default())?;
             server.add_link(there);
-            let address = server.device_address();
+            let address = server.plain_address().context("no plain listener")?;
             tokio::spawn(server.run(Default::default(), Default::default()));
             address
         }
