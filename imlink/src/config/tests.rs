@@ -45,6 +45,19 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(settings.backend_listen.to_string(), "127.0.0.1:7002");
 }
 
+/// A row of the tables of docs/LIMITS.md: `| `KEY` | DEFAULT | …`.
+#[test]
+fn every_limit_is_documented_with_its_default() {
+    let document = include_str!("../../../docs/LIMITS.md");
+    let printed = load(Role::Gateway, Sources::default()).unwrap().print();
+    let limits: toml::Table = toml::from_str(&printed).unwrap();
+    let sections = ["route", "server", "store_limits"].map(|section| (section, limits[section].as_table().unwrap()));
+    for (section, (key, value)) in sections.iter().flat_map(|(name, keys)| keys.iter().map(move |key| (name, key))) {
+        let row = format!("| `{section}.{key}` | {value} | ");
+        assert!(document.contains(&row), "docs/LIMITS.md has no row that begins with: {row}");
+    }
+}
+
 #[test]
 fn an_unknown_key_names_the_nearest_known_one() {
     let (_dir, path) = file("http_lisen = '127.0.0.1:1'\n");
