@@ -59,6 +59,19 @@ fn every_limit_is_documented_with_its_default() {
 }
 
 #[test]
+fn a_flag_of_another_command_is_refused_and_a_shared_file_is_not() {
+    let flags = vec![("http_listen", "127.0.0.1:1".into())];
+    let error = load(Role::Server, Sources { flags, ..Sources::default() }).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "flag --http-listen: `imlink server` has no `http_listen`; `imlink server --print-config` lists what it has"
+    );
+    let (_dir, path) = file("http_listen = '127.0.0.1:1'\n");
+    let effective = load(Role::Server, Sources { file: Some(path), ..Sources::default() }).unwrap();
+    assert!(!effective.print().contains("http_listen"));
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest_known_one() {
     let (_dir, path) = file("http_lisen = '127.0.0.1:1'\n");
     let sources = Sources { file: Some(path), ..Sources::default() };
@@ -86,7 +99,7 @@ fn a_wrong_value_names_its_key_and_where_it_was_set() {
 #[test]
 fn the_printed_configuration_hides_secrets_and_can_be_read_back() {
     let sources = || Sources {
-        flags: vec![("token", "sesame-sesame-sesame".into())],
+        environment: environment(&[("IMLINK_TOKEN", "sesame-sesame-sesame")]),
         set: vec!["store_limits.event_age_max_s=60".into()],
         ..Sources::default()
     };
