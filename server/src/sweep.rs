@@ -13,6 +13,7 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::conn::{Conn, ConnId, Phase};
+use crate::metrics::Metrics;
 use crate::reactor::{End, Reactor};
 
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +37,16 @@ pub(crate) struct Sweep {
     heads_from: Option<usize>,
     heads_again: Option<Instant>,
     interfaces: Vec<((String, Fingerprint), Bytes)>,
+    shown: Shown,
+}
+
+/// This thread's part of the gauges, as last shown.
+#[derive(Default)]
+struct Shown {
+    half_open: i64,
+    attaching: i64,
+    queued: i64,
+    events: i64,
 }
 
 struct Drain {
@@ -59,6 +70,7 @@ impl Sweep {
             heads_from: None,
             heads_again: None,
             interfaces: Vec::new(),
+            shown: Shown::default(),
         }
     }
 
@@ -203,11 +215,17 @@ impl Reactor {
         0
     }
 
-    /// This thread's part of the queued work, seen by quarters and thus about four times as much in all.
+    /// This thread's part of the queued work, seen by quarters and thus about four times as much in all; and
+    /// what else waits here, for the gauges.
     fn report_queued(&mut self, waiting: usize) {
         if let Some(queued) = self.shared.queued.get(self.index) {
             queued.store(waiting * PARTS, std::sync::atomic::Ordering::Relaxed);
         }
+        let (metrics, shown) = (&self.shared.metrics, &mut self.sweep.shown);
+        Metrics::show(&metrics.queued, &mut shown.queued, waiting * PARTS);
+        Metrics::show(&metrics.half_open, &mut shown.half_open, self.half_open);
+        Metrics::show(&metrics.attaching, &mut shown.attaching, self.attaching);
+        Metrics::show(&metrics.events_waiting_bytes, &mut shown.events, self.batches.events.bytes());
     }
 
     /// Sends away as many devices as are due by now, evenly over the drain time.

@@ -46,10 +46,10 @@ pub(crate) struct NodeArgs {
     /// Where generated secrets are kept, readable by their owner only
     #[arg(long, value_name = "DIR")]
     state_dir: Option<String>,
-    /// HTTP API
+    /// HTTP API (gateway, route)
     #[arg(long, value_name = "HOST:PORT|none")]
     http_listen: Option<String>,
-    /// Binary backend link
+    /// Binary backend link (gateway, route)
     #[arg(long, value_name = "HOST:PORT|none")]
     backend_listen: Option<String>,
     /// Links of IM-servers (route)

@@ -50,6 +50,16 @@ pub(crate) enum ConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// A flag of another command.
+    #[error("{origin}: `imlink {role}` has no `{key}`; `imlink {role} --print-config` lists what it has")]
+    OtherRole {
+        /// The flag.
+        origin: Source,
+        /// Its key.
+        key: &'static str,
+        /// The command.
+        role: &'static str,
+    },
     /// `--set` without `=`.
     #[error("--set {0} is not of the form KEY=VALUE")]
     NotAPair(String),
@@ -116,7 +126,12 @@ impl Effective {
             layers.set_text(&key, text, Source::Environment(name))?;
         }
         for (key, text) in sources.flags {
-            layers.set_text(key, text, Source::Flag(format!("--{}", key.replace(['_', '.'], "-"))))?;
+            let origin = Source::Flag(format!("--{}", key.replace(['_', '.'], "-")));
+            // Files and environments may be shared by all nodes of a machine; a flag is meant for this one.
+            if !role.uses(key) {
+                return Err(ConfigError::OtherRole { origin, key, role: role.name() });
+            }
+            layers.set_text(key, text, origin)?;
         }
         for pair in sources.set {
             let (key, text) = pair.split_once('=').ok_or_else(|| ConfigError::NotAPair(pair.clone()))?;
@@ -127,12 +142,8 @@ impl Effective {
 
     /// The configuration as TOML, secrets hidden, with where each value came from.
     pub(crate) fn print(&self) -> String {
-        let unused = |key: &str| {
-            let first = key.split('.').next().unwrap_or_default();
-            self.role.unused().iter().any(|unused| *unused == key || *unused == first)
-        };
         let (inner, outer): (Vec<_>, Vec<_>) =
-            self.layers.iter().filter(|(key, _)| !unused(key)).partition(|(key, _)| key.contains('.'));
+            self.layers.iter().filter(|(key, _)| self.role.uses(key)).partition(|(key, _)| key.contains('.'));
         let mut text = format!("# imlink {}\n", self.role.name());
         let mut table = "";
         for (key, (value, source)) in outer.into_iter().chain(inner) {

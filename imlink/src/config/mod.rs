@@ -41,6 +41,12 @@ impl Role {
         }
     }
 
+    /// Whether `key` means something to this role.
+    fn uses(self, key: &str) -> bool {
+        let first = key.split('.').next().unwrap_or_default();
+        !self.unused().iter().any(|unused| *unused == key || *unused == first)
+    }
+
     /// Keys (or their first parts) that mean nothing to this role.
     const fn unused(self) -> &'static [&'static str] {
         match self {

@@ -273,3 +273,19 @@ async fn a_cursor_from_the_far_future_is_refused() {
     let (_, answer) = Wire::attach(node.devices(), Hello { cursor, ..hello("liar") }).await;
     assert!(matches!(answer.read(), ToDevice::Reject { code: RejectCode::Cursor, .. }), "{answer:?}");
 }
+
+#[tokio::test]
+async fn strangers_show_in_a_metric_until_they_are_gone() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let is = async |count: f64| {
+        eventually(&format!("{count} half-open connections"), SOON, async || {
+            (api.metric("imlink_server_half_open", "").await == count).then_some(())
+        })
+        .await;
+    };
+    let strangers = [Wire::connect(node.devices()).await, Wire::connect(node.devices()).await];
+    is(2.0).await;
+    drop(strangers);
+    is(0.0).await;
+}
