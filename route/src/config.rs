@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use imlink_link::seal::NodeKey;
 use imlink_protocol::id::{IdError, check_device_id};
 use imlink_protocol::link::backend::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::request::Failed;
 
-/// Configuration of a route. Every field has a default except the two secrets; a file names only what differs.
+/// Configuration of a route. Every field has a default except the secrets; a file names only what differs.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -33,6 +34,9 @@ pub struct Config {
     pub server_labels: String,
     /// Secret shared by the nodes of a cluster, at least 16 bytes. No default.
     pub cluster_secret: String,
+    /// Key under which this route links with IM-servers; needed with `node_listen`. No default.
+    #[serde(skip)]
+    pub node_key: Option<NodeKey>,
     /// Every limit, with its unit and reason.
     pub limits: Limits,
 }
@@ -51,6 +55,7 @@ impl Default for Config {
             token: String::new(),
             server_labels: String::new(),
             cluster_secret: String::new(),
+            node_key: None,
             limits: Limits::default(),
         }
     }
@@ -65,7 +70,11 @@ impl Config {
                 return Err(ConfigError::Secret { field, len: secret.len() });
             }
         }
-        let listening = [self.http_listen, self.backend_listen, self.node_listen, self.device_listen];
+        if self.node_listen.is_some() && self.node_key.is_none() {
+            return Err(ConfigError::NoNodeKey);
+        }
+        // The links of nodes are sealed.
+        let listening = [self.http_listen, self.backend_listen, self.device_listen];
         match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
             Some(address) => Err(ConfigError::NotLoopback(address)),
             None => Ok(()),
@@ -87,6 +96,9 @@ pub enum ConfigError {
         /// Its length in bytes.
         len: usize,
     },
+    /// A listener for nodes without a key to seal their links.
+    #[error("a route that listens for IM-servers needs a node key")]
+    NoNodeKey,
     /// A listener would be open to other machines although its links are not sealed yet.
     #[error("{0} is not a loopback address; until links are sealed, a route listens on loopback only")]
     NotLoopback(SocketAddr),
@@ -214,7 +226,12 @@ mod tests {
     use super::*;
 
     fn good() -> Config {
-        Config { token: "t".repeat(16), cluster_secret: "s".repeat(16), ..Config::default() }
+        Config {
+            token: "t".repeat(16),
+            cluster_secret: "s".repeat(16),
+            node_key: NodeKey::from_bytes([1; 32]).ok(),
+            ..Config::default()
+        }
     }
 
     #[test]
@@ -225,6 +242,9 @@ mod tests {
         let open: SocketAddr = "0.0.0.0:7000".parse().unwrap();
         let open_to_all = Config { device_listen: Some(open), ..good() };
         assert_eq!(open_to_all.check(), Err(ConfigError::NotLoopback(open)));
+        let sealed = Config { node_listen: Some(open), ..good() };
+        assert_eq!(sealed.check(), Ok(()), "links of nodes are sealed");
+        assert_eq!(Config { node_key: None, ..sealed }.check(), Err(ConfigError::NoNodeKey));
         let error = Config { name: "a b".into(), ..good() }.check().unwrap_err();
         assert!(error.to_string().contains("0x20"), "{error}");
     }

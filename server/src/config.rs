@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use imlink_link::seal::NodeKey;
 use imlink_protocol::id::{IdError, check_device_id};
 use imlink_protocol::limits;
 
@@ -28,8 +29,8 @@ pub struct Config {
     pub labels: String,
     /// How devices are admitted.
     pub login: Login,
-    /// Secret shared by routes and IM-servers of a cluster.
-    pub cluster_secret: Vec<u8>,
+    /// Key under which it links with the routes of a cluster; `None` in a gateway, whose route is handed in.
+    pub node_key: Option<NodeKey>,
     /// I/O threads, 0 for half of the cores.
     pub io_threads: usize,
     /// Limits.
@@ -158,7 +159,7 @@ mod tests {
             advertise: String::new(),
             labels: String::new(),
             login: Login::Direct,
-            cluster_secret: Vec::new(),
+            node_key: None,
             io_threads: 0,
             limits: Limits::default(),
         }

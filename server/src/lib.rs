@@ -23,6 +23,7 @@ mod events;
 mod frames;
 mod inbox;
 mod interface;
+pub mod join;
 mod kick;
 mod links;
 mod load;

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use layers::{ConfigError, Effective, Sources};
+pub(crate) use layers::{ConfigError, Effective, Sources, without_password};
 pub(crate) use limits::{ServerLimits, StoreLimits};
 pub(crate) use listen::Listen;
 
@@ -44,11 +44,18 @@ impl Role {
     /// Keys (or their first parts) that mean nothing to this role.
     const fn unused(self) -> &'static [&'static str] {
         match self {
-            Self::Gateway => &["node_listen", "node_address", "ops_listen", "labels", "server_labels"],
-            Self::Route => &["ops_listen", "device_address", "labels", "io_threads", "server"],
-            Self::Server => {
-                &["http_listen", "backend_listen", "node_listen", "node_address", "token", "server_labels", "route"]
-            }
+            Self::Gateway => &["join", "node_listen", "node_address", "ops_listen", "labels", "server_labels"],
+            Self::Route => &["join", "ops_listen", "device_address", "labels", "io_threads", "server"],
+            Self::Server => &[
+                "cluster_secret",
+                "http_listen",
+                "backend_listen",
+                "node_listen",
+                "node_address",
+                "token",
+                "server_labels",
+                "route",
+            ],
         }
     }
 }
@@ -77,6 +84,10 @@ pub(crate) struct Settings {
     pub(crate) token: String,
     /// Secret of the cluster's nodes; empty: the one in the state directory, made at the first start.
     pub(crate) cluster_secret: String,
+    /// Join token of a server that is not enrolled yet; empty: the one in the state directory, which a route makes there.
+    pub(crate) join: String,
+    /// File with the certificates (PEM) of who may have signed that of Redis, for `rediss://`; empty: the system's.
+    pub(crate) store_ca: String,
     /// HTTP API.
     pub(crate) http_listen: Listen,
     /// Binary backend link.
@@ -128,6 +139,8 @@ impl Settings {
             state_dir,
             token: String::new(),
             cluster_secret: String::new(),
+            join: String::new(),
+            store_ca: String::new(),
             http_listen: local(8080),
             backend_listen: local(7002),
             node_listen: node,
@@ -147,7 +160,7 @@ impl Settings {
     }
 
     /// The secret keys: never printed.
-    const SECRETS: &'static [&'static str] = &["token", "cluster_secret"];
+    const SECRETS: &'static [&'static str] = &["token", "cluster_secret", "join"];
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Gateway {
         let devices = server.device_address();
         let route = imlink_route::start(route_config(settings, false), store, registry, shutdown.clone()).await?;
         let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
-        route.route.accept_link(here);
+        route.route.accept_link(&settings.name, here);
         server.add_link(there);
         let server = tokio::spawn(server.run(shutdown, CancellationToken::new()));
         Ok(Self { route, server, devices })
@@ -62,7 +62,7 @@ pub(super) fn server_config(settings: &Settings, login: Login) -> anyhow::Result
         advertise: settings.device_address.clone(),
         labels: settings.labels.clone(),
         login,
-        cluster_secret: settings.cluster_secret.clone().into_bytes(),
+        node_key: None,
         io_threads: settings.io_threads,
         limits: settings.server.into(),
     })

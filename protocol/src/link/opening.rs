@@ -69,3 +69,26 @@ pub const RECORD_TAG_LEN: usize = 16;
 pub const REKEY_AFTER: u64 = 1 << 20;
 /// Longest time from connecting to the first sealed record.
 pub const HANDSHAKE_DEADLINE: core::time::Duration = core::time::Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    /// The bytes on the wire; they do not change within a version.
+    #[test]
+    fn openings_and_answers_are_these_bytes() {
+        let mut out = [0; HANDSHAKE_LEN_MAX];
+        let is = |bytes: &[u8], len: usize, out: &[u8]| assert_eq!(out.get(..len), Some(bytes));
+        let link = Opening::Link { version: 1, server: "im-1", route: "route-1" };
+        let len = frame::encode_body(&link, &mut out).unwrap();
+        is(b"\x00\x01\x04im-1\x07route-1", len, &out);
+        assert_eq!(frame::decode::<Opening<'_>>(&out[..len]), Ok(link));
+        let join = Opening::Join { version: 1, token: [1, 2, 3, 4, 5, 6, 7, 8], role: "server", name: "im-1" };
+        let len = frame::encode_body(&join, &mut out).unwrap();
+        is(b"\x01\x01\x01\x02\x03\x04\x05\x06\x07\x08\x06server\x04im-1", len, &out);
+        assert_eq!(frame::decode::<Opening<'_>>(&out[..len]), Ok(join));
+        let len = frame::encode_body(&JoinAnswer::Refused { why: "no" }, &mut out).unwrap();
+        is(b"\x01\x02no", len, &out);
+    }
+}

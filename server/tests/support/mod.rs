@@ -41,7 +41,7 @@ impl Rig {
             advertise: String::new(),
             labels: String::new(),
             login: Login::Direct,
-            cluster_secret: b"secret".to_vec(),
+            node_key: None,
             io_threads: 2,
             limits,
         };

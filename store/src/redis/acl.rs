@@ -168,6 +168,8 @@ const ROUTES: &[Role] = &[Role::Route, Role::Gateway];
 const SERVERS: &[Role] = &[Role::Server, Role::Gateway];
 const NODES: &[Role] = &[Role::Route, Role::Server, Role::Gateway];
 const ADMINS: &[Role] = &[Role::Admin];
+/// Who lists IM-servers.
+const LISTING: &[Role] = &[Role::Route, Role::Gateway, Role::Admin];
 const MEMBERSHIP: &[Role] = &[Role::Route, Role::Admin];
 
 /// What the code asks of Redis. The first is what each connection does by itself.
@@ -220,10 +222,10 @@ const OPERATIONS: &[Operation] = &[
     op("put_interface", SERVERS, &[(Keys::Interfaces, Access::Write, &["SET"], &[])]),
     op("interface", NODES, &[(Keys::Interfaces, Access::Read, &["GET"], &[])]),
     op("register_route", ROUTES, &[(Keys::Routes, Access::Write, &[], &[Call::Lease])]),
-    op("routes", NODES, &[(Keys::Routes, Access::Read, &["HGETALL"], &[])]),
+    op("routes", EVERYONE, &[(Keys::Routes, Access::Read, &["HGETALL"], &[])]),
     op("remove_route", ROUTES, &[(Keys::Routes, Access::Write, &[], &[Call::Lease])]),
     op("register_server", ROUTES, &[(Keys::Servers, Access::Write, &[], &[Call::Lease])]),
-    op("servers", ROUTES, &[(Keys::Servers, Access::Read, &["HGETALL"], &[])]),
+    op("servers", LISTING, &[(Keys::Servers, Access::Read, &["HGETALL"], &[])]),
     op("remove_server", ROUTES, &[(Keys::Servers, Access::Write, &[], &[Call::Lease])]),
     op("enrol_node", &[Role::Route], &[(Keys::Nodes, Access::Write, &[], &[Call::EnrolNode])]),
     op("nodes", &[Role::Route, Role::Server, Role::Admin], &[(Keys::Nodes, Access::Read, &["HGETALL"], &[])]),

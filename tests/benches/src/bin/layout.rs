@@ -107,7 +107,7 @@ async fn start(form: Form, store: &Store) -> anyhow::Result<(Link, SocketAddr)> 
                 advertise: String::new(),
                 labels: String::new(),
                 login: Login::Direct,
-                cluster_secret: TOKEN.into(),
+                node_key: None,
                 io_threads: 1,
                 limits: Limits::default(),
             };
