@@ -77,7 +77,10 @@ pub(super) async fn put(
     } else {
         match api.route.provision(TENANT_DEFAULT, &id, proof).await? {
             Provisioned::Created => StatusCode::CREATED,
-            Provisioned::Updated => StatusCode::OK,
+            Provisioned::Updated => {
+                api.route.restore(TENANT_DEFAULT, &id).await?;
+                StatusCode::OK
+            }
         }
     };
     let device = api.route.identity(TENANT_DEFAULT, &id).await?;

@@ -188,6 +188,9 @@ const OPERATIONS: &[Operation] = &[
     ),
     op("identity", NODES, &[(Keys::Device, Access::Read, &["HMGET"], &[])]),
     op("revoke", ROUTES, &[(Keys::Device, Access::Write, &[], &[Call::Revoke])]),
+    op("restore", ROUTES, &[(Keys::Device, Access::Write, &[], &[Call::Restore])]),
+    op("set_next_key", ROUTES, &[(Keys::Device, Access::Write, &[], &[Call::NextKey])]),
+    op("promote_key", ROUTES, &[(Keys::Device, Access::Write, &[], &[Call::PromoteKey])]),
     op(
         "remove",
         ROUTES,

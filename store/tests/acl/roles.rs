@@ -114,6 +114,9 @@ async fn as_route(store: &Store) {
 
 async fn forget_device(store: &Store) {
     store.revoke(&lamp()).await.expect("revoke");
+    store.restore(&lamp()).await.expect("restore");
+    store.set_next_key(&lamp(), &[1; 32]).await.expect("set_next_key");
+    store.promote_key(&lamp(), &[1; 32]).await.expect("promote_key");
     store.remove(&lamp()).await.expect("remove");
 }
 
