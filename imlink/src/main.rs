@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Command::Send(args) => ask(client::send(&args)),
         Command::Call(args) => ask(client::call(&args)),
         Command::Watch(args) => ask(client::watch(&args)),
+        Command::Node(args) => node::nodes(&args),
+        Command::RedisAcl(args) => node::redis_acl(&args),
         Command::Swarm(args) => swarm::run(args),
         Command::Demo(args) => demo::run(&args),
     };

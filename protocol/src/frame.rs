@@ -155,6 +155,11 @@ impl fmt::Display for EncodeError {
 
 impl core::error::Error for EncodeError {}
 
+/// Writes the body of `message` alone at the start of `out`, for where something else frames it, and returns its length.
+pub fn encode_body<T: Serialize + ?Sized>(message: &T, out: &mut [u8]) -> Result<usize, EncodeError> {
+    postcard::to_slice(message, out).map(|body| body.len()).map_err(|_| EncodeError)
+}
+
 /// Writes `message` as a frame at the start of `out` and returns the bytes written.
 ///
 /// `out` should have [`LENGTH_LEN_MAX`] + [`CHECK_LEN`] bytes more than the message needs.

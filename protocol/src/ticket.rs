@@ -94,11 +94,6 @@ pub fn derive(secret: &[u8], server: &str, day: u32) -> TicketKey {
     TicketKey(mac(secret, &[b"imlink ticket", server.as_bytes(), &[0], &day.to_le_bytes()]))
 }
 
-/// Proof of an IM-server that it belongs to the cluster, see `Register`.
-pub fn server_proof(secret: &[u8], server: &str, incarnation: u64) -> [u8; MAC_LEN] {
-    mac(secret, &[b"imlink server", server.as_bytes(), &[0], &incarnation.to_le_bytes()])
-}
-
 /// Whether two byte strings are equal, in time that depends on their lengths only.
 pub fn equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b)) == 0

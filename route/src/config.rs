@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imlink_link::seal::NodeKey;
 use imlink_protocol::id::{IdError, check_device_id};
 use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::link::backend::Failure;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::Failed;
 
-/// Configuration of a route. Every field has a default except the two secrets; a file names only what differs.
+/// Configuration of a route. Every field has a default except the secrets; a file names only what differs.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -49,6 +50,9 @@ pub struct Config {
     pub server_labels: String,
     /// Secret shared by the nodes of a cluster, at least 16 bytes. No default.
     pub cluster_secret: String,
+    /// Key under which this route links with IM-servers; needed with `node_listen`. No default.
+    #[serde(skip)]
+    pub node_key: Option<NodeKey>,
     /// Every limit, with its unit and reason.
     pub limits: Limits,
 }
@@ -72,6 +76,7 @@ impl Default for Config {
             token: String::new(),
             server_labels: String::new(),
             cluster_secret: String::new(),
+            node_key: None,
             limits: Limits::default(),
         }
     }
@@ -89,8 +94,12 @@ impl Config {
         if self.device_listen.is_some() && self.keys.is_none() {
             return Err(ConfigError::NoKeys);
         }
+        if self.node_listen.is_some() && self.node_key.is_none() {
+            return Err(ConfigError::NoNodeKey);
+        }
+        // The links of nodes, and of devices that have keys, are sealed.
         let plain = self.plain_listen.filter(|_| !self.allow_plain);
-        let listening = [self.http_listen, self.backend_listen, self.node_listen, plain];
+        let listening = [self.http_listen, self.backend_listen, plain];
         match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
             Some(address) => Err(ConfigError::NotLoopback(address)),
             None => Ok(()),
@@ -112,6 +121,9 @@ pub enum ConfigError {
         /// Its length in bytes.
         len: usize,
     },
+    /// A listener for nodes without a key to seal their links.
+    #[error("a route that listens for IM-servers needs a node key")]
+    NoNodeKey,
     /// A listener would be open to other machines although nothing on it is sealed.
     #[error("{0} is not a loopback address, and what goes there is not sealed: use 127.0.0.1")]
     NotLoopback(SocketAddr),
@@ -252,8 +264,13 @@ mod tests {
     use super::*;
 
     fn good() -> Config {
-        let (token, cluster_secret) = ("t".repeat(16), "s".repeat(16));
-        Config { token, cluster_secret, device_listen: None, ..Config::default() }
+        Config {
+            token: "t".repeat(16),
+            cluster_secret: "s".repeat(16),
+            device_listen: None,
+            node_key: NodeKey::from_bytes([1; 32]).ok(),
+            ..Config::default()
+        }
     }
 
     #[test]
@@ -266,6 +283,9 @@ mod tests {
         assert_eq!(open_to_all.check(), Err(ConfigError::NotLoopback(open)));
         assert_eq!(Config { allow_plain: true, ..open_to_all }.check(), Ok(()));
         assert_eq!(Config { device_listen: Some(open), ..good() }.check(), Err(ConfigError::NoKeys));
+        let sealed = Config { node_listen: Some(open), ..good() };
+        assert_eq!(sealed.check(), Ok(()), "links of nodes are sealed");
+        assert_eq!(Config { node_key: None, ..sealed }.check(), Err(ConfigError::NoNodeKey));
         let error = Config { name: "a b".into(), ..good() }.check().unwrap_err();
         assert!(error.to_string().contains("0x20"), "{error}");
     }

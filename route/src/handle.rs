@@ -17,7 +17,6 @@ use crate::asker::Asker;
 use crate::call::Question;
 use crate::config::Limits;
 use crate::core::{Core, store_failed, unknown_device};
-use crate::devices::Seat;
 use crate::events::{self, Events, Positions};
 use crate::kick;
 use crate::lookups::{Request, submit};
@@ -204,10 +203,10 @@ impl Route {
         self.core.metrics.register(registry);
     }
 
-    /// Serves an IM-server of this process over the other side of a [`pair`](imlink_link::pair), exactly
-    /// as one that dialled in.
-    pub fn accept_link(&self, link: Link) {
-        self.core.tasks.spawn(node::serve(self.core.clone(), link));
+    /// Serves the IM-server `name` of this process over the other side of a [`pair`](imlink_link::pair), exactly
+    /// as one that dialled in and proved its key.
+    pub fn accept_link(&self, name: &str, link: Link) {
+        self.core.tasks.spawn(node::serve(self.core.clone(), link, name.into(), None));
     }
 
     fn submit(&self, tenant: &str, device: &str, request: Request, now: Instant) {
@@ -224,7 +223,7 @@ impl Route {
         let session = session.ok_or_else(|| unknown_device(&device))?;
         self.core.devices.forget(device.as_str());
         if let Some(session) = session {
-            let seat = Seat::from(&session);
+            let seat = self.core.seat(&session);
             self.core.tasks.spawn(kick::revoke(self.core.clone(), device, seat));
         }
         Ok(())
@@ -239,7 +238,7 @@ impl Route {
     }
 
     async fn is_alive(&self, session: &Session) -> bool {
-        if self.core.servers.link(session.incarnation).is_some() {
+        if self.core.servers.seated(self.core.seat(session)).is_some() {
             return true;
         }
         if self.core.servers.is_gone(session.incarnation) {

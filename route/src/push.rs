@@ -26,7 +26,7 @@ use tokio::time::sleep_until;
 
 use crate::asker::Asker;
 use crate::core::{Core, key_of, poll_now, revoked, store_failed, unknown_device};
-use crate::devices::{Known, Seat};
+use crate::devices::Known;
 use crate::once::Once;
 use crate::outgoing::Outgoing;
 use crate::request::{Failed, Sent};
@@ -189,7 +189,7 @@ impl Appending {
     fn stored(mut self, stored: &Stored, out: &mut Outgoing) {
         let core = &self.core;
         core.metrics.stored.inc();
-        let seat = stored.session.as_ref().map(Seat::from);
+        let seat = stored.session.as_ref().map(|session| core.seat(session));
         core.devices.reseat(&self.known, seat);
         if let Some(once) = self.push.once.take() {
             once.done(core, stored.id);
@@ -206,7 +206,7 @@ impl Appending {
             }
         }
         let Some(seat) = seat else { return };
-        let Some(link) = core.servers.link(seat.incarnation) else { return };
+        let Some(link) = core.servers.seated(seat) else { return };
         let deliver = Deliver {
             device: self.append.device.as_str(),
             epoch: seat.epoch,

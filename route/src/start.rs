@@ -48,6 +48,14 @@ pub enum StartError {
     /// No thread for handshakes can be started.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
+    /// The route's own key is not believed in the cluster.
+    #[error("route {name:?} cannot link with IM-servers: {why}")]
+    Member {
+        /// Its name.
+        name: String,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
     /// The operating system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -106,6 +114,10 @@ pub async fn start(
     if let Some((_, bound)) = &device {
         config.device_address.get_or_insert_with(|| bound.to_string());
     }
+    if let Some(key) = config.node_key.as_ref().filter(|_| node.is_some()) {
+        let why = node::enrol_self(&store, &config.name, key).await?;
+        why.map_or(Ok(()), |why| Err(StartError::Member { name: config.name.clone(), why }))?;
+    }
     let incarnation = getrandom::u64()?.max(1);
     let drain = Duration::from_secs(config.limits.drain_s.into());
     let lease = node.as_ref().map(|(_, bound)| lease::Route {
@@ -130,6 +142,7 @@ pub async fn start(
         }
     }
     if let Some((listener, _)) = node {
+        core.tasks.spawn(node::watch_members(core.clone()));
         core.tasks.spawn(node::listen(core.clone(), listener));
     }
     if let Some((listener, _)) = backend {

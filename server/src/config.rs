@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use imlink_link::seal::NodeKey;
 use imlink_protocol::id::{IdError, check_device_id};
 use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::limits;
@@ -38,12 +39,12 @@ pub struct Config {
     pub labels: String,
     /// How devices are admitted.
     pub login: Login,
-    /// Secret shared by routes and IM-servers of a cluster.
-    pub cluster_secret: Vec<u8>,
     /// Key pairs that devices log in to, with [`Login::Direct`].
     pub keys: Option<Arc<LoginKeys>>,
     /// Fleet secrets by tenant; a tenant without one uses zeros.
     pub fleet_psks: HashMap<String, Psk>,
+    /// Key under which it links with the routes of a cluster; `None` in a gateway, whose route is handed in.
+    pub node_key: Option<NodeKey>,
     /// I/O threads, 0 for half of the cores.
     pub io_threads: usize,
     /// Threads for handshakes, 0 for half of the cores: devices that are attached keep the others.
@@ -200,9 +201,9 @@ mod tests {
             allow_plain: false,
             labels: String::new(),
             login: Login::Direct,
-            cluster_secret: Vec::new(),
             keys: None,
             fleet_psks: HashMap::new(),
+            node_key: None,
             io_threads: 0,
             handshake_threads: 0,
             limits: Limits::default(),

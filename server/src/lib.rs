@@ -24,6 +24,7 @@ mod frames;
 mod handshake;
 mod inbox;
 mod interface;
+pub mod join;
 mod kick;
 mod links;
 mod load;

@@ -11,6 +11,7 @@ use crate::idempotency::Idempotent;
 use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
 use crate::memory::MemoryStore;
+use crate::node::{Enrolled, JOIN_ID_LEN, JoinToken, NODE_KEY_LEN, Node, NodeRole};
 use crate::redis::RedisStore;
 use crate::session::{
     Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
@@ -36,7 +37,8 @@ impl Store {
         Self::Memory(MemoryStore::new(&config))
     }
 
-    /// Opens the store in Redis at `url` (`redis://[user:password@]host:port[/db]`).
+    /// Opens the store in Redis at `url` (`redis://[user:password@]host:port[/db]`, or `rediss://…` for TLS; see
+    /// [`Config::tls_ca`]).
     ///
     /// Refuses a server older than 7.0, and one whose `maxmemory-policy` is not `noeviction`.
     pub async fn redis(url: &str, config: Config) -> Result<Self, Error> {
@@ -341,6 +343,69 @@ impl Store {
                 Ok(())
             }
             Self::Redis(store) => store.remove_server(name, incarnation).await,
+        }
+    }
+
+    /// Enrols `key` as that of the node `name`. A key that is enrolled already needs no `token`; `None` is for nodes
+    /// that may write here anyway, such as a route for itself.
+    pub async fn enrol_node(
+        &self,
+        role: NodeRole,
+        name: &str,
+        key: [u8; NODE_KEY_LEN],
+        token: Option<[u8; JOIN_ID_LEN]>,
+    ) -> Result<Enrolled, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.enrol_node(role, name, key, token)),
+            Self::Redis(store) => store.enrol_node(role, name, key, token).await,
+        }
+    }
+
+    /// All nodes, removed ones included, by role and name.
+    pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.nodes()),
+            Self::Redis(store) => store.nodes().await,
+        }
+    }
+
+    /// One node, removed or not.
+    pub async fn node(&self, role: NodeRole, name: &str) -> Result<Option<Node>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.node(role, name)),
+            Self::Redis(store) => store.node(role, name).await,
+        }
+    }
+
+    /// Refuses a node's key from now on; answers whether it was enrolled. Its links are closed by its peers.
+    pub async fn remove_node(&self, role: NodeRole, name: &str) -> Result<bool, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.remove_node(role, name)),
+            Self::Redis(store) => store.remove_node(role, name).await,
+        }
+    }
+
+    /// Makes a join token known, or changes it. At most [`JOIN_TOKENS_MAX`](crate::node::JOIN_TOKENS_MAX) are kept.
+    pub async fn put_join_token(&self, token: &JoinToken) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => store.put_join_token(token),
+            Self::Redis(store) => store.put_join_token(token).await,
+        }
+    }
+
+    /// The join tokens whose time is not over, by id.
+    pub async fn join_tokens(&self) -> Result<Vec<JoinToken>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.join_tokens()),
+            Self::Redis(store) => store.join_tokens().await,
+        }
+    }
+
+    /// Takes a join token back; answers whether there was one.
+    pub async fn remove_join_token(&self, id: [u8; JOIN_ID_LEN]) -> Result<bool, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.remove_join_token(id)),
+            Self::Redis(store) => store.remove_join_token(id).await,
         }
     }
 

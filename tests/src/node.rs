@@ -161,6 +161,28 @@ impl Node {
         self.nodes.address()
     }
 
+    /// Runs `imlink` once with this node's store and state directory, and gives what it printed.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        let setting = |name: &str| self.settings.iter().rev().find_map(|setting| setting.strip_prefix(name));
+        let store = setting("store=").unwrap_or("memory").to_owned();
+        self.ask_as(&format!("store={store}"), arguments)
+    }
+
+    /// The same with another setting of the store, `store=URL`.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn ask_as(&self, store: &str, arguments: &[&str]) -> String {
+        let setting = |name: &str| self.settings.iter().rev().find_map(|setting| setting.strip_prefix(name));
+        let (state, store) = (setting("state_dir=").unwrap_or_default(), store.trim_start_matches("store="));
+        let mut command = std::process::Command::new(binary());
+        command.args(arguments).args(["--store", store, "--state-dir", state]);
+        output(command.env("IMLINK_CLUSTER_SECRET", setting("cluster_secret=").unwrap_or_default()))
+    }
+
     /// Its process.
     pub fn process(&self) -> &Process {
         &self.process
@@ -193,6 +215,20 @@ impl Node {
         self.process = spawn(self.role, &self.name, &self.settings, self.folder.path());
         self.ready().await;
     }
+}
+
+/// What `imlink` prints with `arguments`.
+///
+/// # Panics
+/// When it does not end well.
+pub fn run(arguments: &[&str]) -> String {
+    output(std::process::Command::new(binary()).args(arguments))
+}
+
+fn output(command: &mut std::process::Command) -> String {
+    let ended = command.output().expect("imlink can be started");
+    assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8_lossy(&ended.stdout).into_owned()
 }
 
 fn spawn(role: Role, name: &str, settings: &[String], folder: &Path) -> Process {

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod client;
+mod cluster;
 mod keys;
 mod node;
 mod swarm;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use client::{
     CallArgs, ClientArgs, DeviceArgs, DeviceCommand, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs,
 };
+pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
 pub(crate) use keys::{KeysArgs, KeysCommand};
 pub(crate) use node::NodeArgs;
 pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};
@@ -52,6 +54,12 @@ pub(crate) enum Command {
     /// Print events as devices publish them
     #[command(after_long_help = client::WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Say which IM-servers belong to a cluster, and let new ones join
+    #[command(after_long_help = cluster::NODE_EXAMPLES)]
+    Node(NodesArgs),
+    /// Print users for Redis, each with no more rights than its role needs
+    #[command(after_long_help = cluster::REDIS_ACL_EXAMPLES)]
+    RedisAcl(RedisAclArgs),
     /// Attach many simulated devices, made of the real device client
     #[command(after_long_help = swarm::EXAMPLES)]
     Swarm(SwarmArgs),
@@ -79,6 +87,10 @@ mod tests {
             "imlink watch --json",
             "imlink swarm --devices 10 --json",
             "imlink demo --json",
+            "imlink node list --json",
+            "imlink node token --expires 1h --uses 3 --json",
+            "imlink node remove server-2 --json",
+            "imlink redis-acl --role server --json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

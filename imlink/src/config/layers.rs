@@ -153,6 +153,9 @@ impl Effective {
                 let _ = write!(text, "\n[{section}]\n");
             }
             let is_set = value.as_str() != Some("");
+            // A login may be part of the store's address.
+            let shown = value.as_str().map(|text| Value::String(without_password(text)));
+            let value = shown.as_ref().filter(|_| key == "store").unwrap_or(value);
             let line = match Settings::SECRETS.contains(&key.as_str()) && is_set {
                 true => format!("{name} = \"(hidden)\""),
                 false => format!("{name} = {value}"),
@@ -160,6 +163,14 @@ impl Effective {
             let _ = writeln!(text, "{line:<44} # {source}");
         }
         text
+    }
+}
+
+/// A URL with its login hidden.
+pub(crate) fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://(hidden)@{host}"),
+        _ => url.into(),
     }
 }
 

@@ -126,6 +126,7 @@ impl From<StoreLimits> for imlink_store::Config {
             silence_max: Duration::from_millis(limits.silence_max_ms),
             timeouts_max: limits.timeouts_max,
             reconnect_pause: Duration::from_millis(limits.reconnect_pause_ms),
+            tls_ca: None,
         }
     }
 }

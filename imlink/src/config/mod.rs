@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use layers::{ConfigError, Effective, Sources};
+pub(crate) use layers::{ConfigError, Effective, Sources, without_password};
 pub(crate) use limits::{ServerLimits, StoreLimits};
 pub(crate) use listen::Listen;
 
@@ -50,9 +50,12 @@ impl Role {
     /// Keys (or their first parts) that mean nothing to this role.
     const fn unused(self) -> &'static [&'static str] {
         match self {
-            Self::Gateway => &["node_listen", "node_address", "ops_listen", "labels", "server_labels"],
-            Self::Route => &["ops_listen", "labels", "io_threads", "handshake_threads", "plain_address", "server"],
+            Self::Gateway => &["join", "node_listen", "node_address", "ops_listen", "labels", "server_labels"],
+            Self::Route => {
+                &["join", "ops_listen", "labels", "io_threads", "handshake_threads", "plain_address", "server"]
+            }
             Self::Server => &[
+                "cluster_secret",
                 "http_listen",
                 "backend_listen",
                 "node_listen",
@@ -98,6 +101,10 @@ pub(crate) struct Settings {
     pub(crate) route_key_next: String,
     /// Secret of the fleet, `KEY` or `TENANT=KEY,…`; empty: the one in the state directory, if there is one.
     pub(crate) fleet_psk: String,
+    /// Join token of a server that is not enrolled yet; empty: the one in the state directory, which a route makes there.
+    pub(crate) join: String,
+    /// File with the certificates (PEM) of who may have signed that of Redis, for `rediss://`; empty: the system's.
+    pub(crate) store_ca: String,
     /// HTTP API.
     pub(crate) http_listen: Listen,
     /// Binary backend link.
@@ -160,6 +167,8 @@ impl Settings {
             route_key: String::new(),
             route_key_next: String::new(),
             fleet_psk: String::new(),
+            join: String::new(),
+            store_ca: String::new(),
             http_listen: local(8080),
             backend_listen: local(7002),
             node_listen: node,
@@ -183,7 +192,8 @@ impl Settings {
     }
 
     /// The secret keys: never printed.
-    const SECRETS: &'static [&'static str] = &["token", "cluster_secret", "route_key", "route_key_next", "fleet_psk"];
+    const SECRETS: &'static [&'static str] =
+        &["token", "cluster_secret", "join", "route_key", "route_key_next", "fleet_psk"];
 }
 
 #[cfg(test)]

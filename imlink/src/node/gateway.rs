@@ -36,7 +36,7 @@ impl Gateway {
         config.device_address = config.device_address.or(devices.map(|devices| devices.to_string()));
         let route = imlink_route::start(config, store, registry, shutdown.clone()).await?;
         let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
-        route.route.accept_link(here);
+        route.route.accept_link(&settings.name, here);
         server.add_link(there);
         let server = tokio::spawn(server.run(shutdown, CancellationToken::new()));
         Ok(Self { route, server, devices, plain })
@@ -74,9 +74,9 @@ pub(super) fn server_config(settings: &Settings, login: Login) -> anyhow::Result
         allow_plain: settings.allow_plain,
         labels: settings.labels.clone(),
         login,
-        cluster_secret: settings.cluster_secret.clone().into_bytes(),
         keys,
         fleet_psks: fleet_psks(&settings.fleet_psk)?,
+        node_key: None,
         io_threads: settings.io_threads,
         handshake_threads: settings.handshake_threads,
         limits: settings.server.into(),

@@ -1,7 +1,10 @@
 //! The long-running commands: gateway, route, server.
 
 mod gateway;
+mod membership;
+mod nodes;
 mod ops;
+mod redis_acl;
 mod server;
 
 use std::net::SocketAddr;
@@ -10,39 +13,31 @@ use std::sync::Arc;
 use anyhow::Context;
 use imlink_route::http::{NotLoopback, check_loopback};
 use imlink_store::Store;
+use imlink_store::node::NodeRole;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::NodeArgs;
-use crate::config::{Effective, Listen, Role, Settings};
+use crate::config::{ConfigError, Effective, Listen, Role, Settings, Sources, without_password};
 use crate::exit::Exit;
 use crate::keys::{fleet_psks, login_keys};
 use crate::state_dir::{Secret, StateDir};
 use crate::{logging, open_files, signals};
 
 pub(crate) use gateway::Gateway;
+pub(crate) use nodes::nodes;
+pub(crate) use redis_acl::redis_acl;
 
 /// Runs one of the long-running commands until a signal ends it.
 pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
-    let environment =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let variable = |name: &str| std::env::var(name).ok();
-    let state_dir = StateDir::default_path(variable).display().to_string();
-    let log_level = variable("RUST_LOG").filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".into());
-    let defaults = Settings::of_role(role, state_dir, log_level);
-    let effective = Effective::load(role, defaults, args.sources(environment.collect()))?;
+    let effective = load(role, |environment| args.sources(environment))?;
     if args.print_config {
         print!("{}", effective.print());
         return Ok(Exit::Done);
     }
     let mut settings = effective.settings;
-    let listens = [
-        settings.http_listen,
-        settings.backend_listen,
-        settings.node_listen,
-        if settings.allow_plain { Listen::NONE } else { settings.plain_listen },
-        settings.ops_listen,
-    ];
+    let plain = if settings.allow_plain { Listen::NONE } else { settings.plain_listen };
+    let listens = [settings.http_listen, settings.backend_listen, plain, settings.ops_listen];
     if let Some(open) = listens.into_iter().find_map(|listen| check_loopback(listen.address()?).err()) {
         return refuse(&open);
     }
@@ -63,6 +58,17 @@ pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// The configuration of `role` that the surroundings and `sources` make.
+fn load(role: Role, sources: impl FnOnce(Vec<(String, String)>) -> Sources) -> Result<Effective, ConfigError> {
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variable = |name: &str| std::env::var(name).ok();
+    let state_dir = StateDir::default_path(variable).display().to_string();
+    let log_level = variable("RUST_LOG").filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".into());
+    let defaults = Settings::of_role(role, state_dir, log_level);
+    Effective::load(role, defaults, sources(environment.collect()))
+}
+
 fn refuse(open: &NotLoopback) -> anyhow::Result<Exit> {
     eprintln!("imlink: {open}");
     Ok(Exit::Usage)
@@ -81,40 +87,40 @@ fn find_secrets(role: Role, settings: &mut Settings) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    if role != Role::Server {
-        find(Secret::Token, "bearer token for backends", &mut settings.token)?;
-        find(Secret::RouteKey, "key that devices log in to", &mut settings.route_key)?;
-        find(Secret::RouteKeyNext, "next key that devices log in to", &mut settings.route_key_next)?;
-        if settings.fleet_psk.is_empty() {
-            settings.fleet_psk = state.read(Secret::FleetPsk)?.unwrap_or_default();
-        }
-        let keys = login_keys(settings)?;
-        tracing::info!(
-            current = %keys.current.public(),
-            next = %keys.next.public(),
-            "devices must pin these two public keys; `imlink keys show` tells them again"
-        );
+    // A server is told its own ticket keys by routes, and no others.
+    if role == Role::Server {
+        return Ok(());
     }
+    find(Secret::RouteKey, "key that devices log in to", &mut settings.route_key)?;
+    find(Secret::RouteKeyNext, "next key that devices log in to", &mut settings.route_key_next)?;
+    if settings.fleet_psk.is_empty() {
+        settings.fleet_psk = state.read(Secret::FleetPsk)?.unwrap_or_default();
+    }
+    let keys = login_keys(settings)?;
+    tracing::info!(
+        current = %keys.current.public(),
+        next = %keys.next.public(),
+        "devices must pin these two public keys; `imlink keys show` tells them again"
+    );
+    find(Secret::Token, "bearer token for backends", &mut settings.token)?;
     find(Secret::Cluster, "secret for the nodes of the cluster", &mut settings.cluster_secret)
 }
 
 /// The store that `settings` name.
 async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    let config = imlink_store::Config::from(settings.store_limits);
+    let mut config = imlink_store::Config::from(settings.store_limits);
+    if !settings.store_ca.is_empty() {
+        let path = &settings.store_ca;
+        let read = std::fs::read(path);
+        config.tls_ca = Some(read.with_context(|| format!("cannot read the certificates for Redis in {path}"))?);
+    }
     match settings.store.as_str() {
         "memory" => Ok(Store::memory(config)),
-        url if url.starts_with("redis://") || url.starts_with("unix://") || url.starts_with("redis+unix://") => {
+        url if ["redis://", "rediss://", "unix://", "redis+unix://"].iter().any(|scheme| url.starts_with(scheme)) => {
             let opened = Store::redis(url, config).await;
             opened.with_context(|| format!("cannot use the store {}; is it running?", without_password(url)))
         }
         other => anyhow::bail!("store `{other}` is neither memory nor a Redis URL such as redis://127.0.0.1:6379"),
-    }
-}
-
-fn without_password(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://(hidden)@{host}"),
-        _ => url.into(),
     }
 }
 
@@ -138,6 +144,7 @@ fn route_config(settings: &Settings, is_cluster: bool) -> anyhow::Result<imlink_
         token: settings.token.clone(),
         server_labels: settings.server_labels.clone(),
         cluster_secret: settings.cluster_secret.clone(),
+        node_key: None,
         limits: settings.route.clone(),
     })
 }
@@ -148,7 +155,10 @@ async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Resu
         "a route of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
     );
     let store = open_store(settings).await?;
-    let running = imlink_route::start(route_config(settings, true)?, store, Registry::default(), shutdown).await?;
+    let key = membership::node_key(settings, NodeRole::Route)?;
+    membership::keep_join_token(settings, &store).await?;
+    let config = imlink_route::Config { node_key: Some(key), ..route_config(settings, true)? };
+    let running = imlink_route::start(config, store, Registry::default(), shutdown).await?;
     tracing::info!(
         route = settings.name,
         http = shown(running.http),

@@ -9,7 +9,7 @@ use crate::message::Code;
 /// IM-server → route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToRoute<'a> {
-    /// First frame of a link: who the server is.
+    /// First frame of a link: where the server is and what it takes.
     #[serde(borrow)]
     Register(Register<'a>),
     /// Every 2 s, and at once when draining begins.
@@ -81,16 +81,11 @@ pub enum ToRoute<'a> {
     Pong,
 }
 
-/// Who an IM-server is.
+/// What an IM-server says of itself. Its name is no field: the route knows it from the key of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Register<'a> {
     /// [`VERSION`](crate::VERSION).
     pub version: u8,
-    /// Proof that it belongs to the cluster: HMAC-SHA256 under the cluster secret over name and
-    /// incarnation (little-endian), until node links are sealed.
-    pub proof: [u8; 32],
-    /// Name, unique in the cluster, of the form of a device id.
-    pub server: &'a str,
     /// Drawn at random at each start.
     pub incarnation: u64,
     /// Where devices connect, `host:port`.

@@ -15,8 +15,6 @@ const DEVICE: &str = "-/lamp-1";
 fn to_route() {
     let register = Register {
         version: 1,
-        proof: [0xab; 32],
-        server: "im-1",
         incarnation: 0x0123_4567_89ab_cdef,
         device_address: "10.0.0.1:7001",
         plain_address: "",

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use imlink_link::Sender;
+use imlink_link::seal::PublicKey;
 use imlink_protocol::device::LinkKind;
 use imlink_protocol::link::node::Load;
 use imlink_store::lease;
 use parking_lot::{Mutex, RwLock};
 
 use crate::choose::{Candidate, choose, has_labels};
+use crate::devices::{NameTag, Seat};
 use crate::request::Server;
 
 /// One IM-server, linked and proven.
@@ -25,6 +27,9 @@ pub(crate) struct ServerLink {
     pub(crate) capacity: u32,
     pub(crate) labels: String,
     pub(crate) sender: Sender,
+    /// The key that it proved; none within this process.
+    pub(crate) key: Option<PublicKey>,
+    tag: NameTag,
     report: Mutex<Report>,
     /// Devices sent there since the last report.
     assigned: AtomicU32,
@@ -52,7 +57,13 @@ struct Past {
 }
 
 impl ServerLink {
-    pub(crate) fn new(server: lease::Server, plain_address: String, sender: Sender) -> Self {
+    pub(crate) fn new(
+        server: lease::Server,
+        plain_address: String,
+        sender: Sender,
+        key: Option<PublicKey>,
+        tag: NameTag,
+    ) -> Self {
         let report = Report { load: Load::default(), at: None, heard: Instant::now() };
         Self {
             name: server.name,
@@ -62,6 +73,8 @@ impl ServerLink {
             capacity: server.capacity,
             labels: server.labels,
             sender,
+            key,
+            tag,
             report: Mutex::new(report),
             assigned: AtomicU32::new(0),
         }
@@ -169,6 +182,11 @@ impl Servers {
         self.links.read().get(&incarnation).cloned()
     }
 
+    /// The link to the server that holds `seat`: its name fits too.
+    pub(crate) fn seated(&self, seat: Seat) -> Option<Arc<ServerLink>> {
+        self.link(seat.incarnation).filter(|link| link.tag == seat.server)
+    }
+
     /// All links.
     pub(crate) fn links(&self) -> Vec<Arc<ServerLink>> {
         self.links.read().values().cloned().collect()
@@ -247,7 +265,7 @@ mod tests {
             capacity: 10,
             labels: "zone=eu".into(),
         };
-        Arc::new(ServerLink::new(server, String::new(), side.sender))
+        Arc::new(ServerLink::new(server, String::new(), side.sender, None, NameTag::default()))
     }
 
     #[test]

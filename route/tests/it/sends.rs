@@ -233,7 +233,7 @@ async fn past_the_limit_of_requests_the_newest_is_refused() {
 async fn a_gateways_server_is_served_over_a_link_within_the_process() {
     let setup = Setup::start().await;
     let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
-    setup.route().accept_link(here);
+    setup.route().accept_link("im-1", here);
     let node = Node::over(there, setup.store.clone(), "im-1", true).await;
     node.load(Load::default());
     setup.attached("lamp", &node).await;

@@ -6,6 +6,7 @@
 
 mod events;
 mod keyed;
+mod nodes;
 mod shard;
 
 use std::collections::BTreeSet;
@@ -20,11 +21,13 @@ use tokio::sync::watch;
 
 use self::events::Events;
 use self::keyed::{Interfaces, Keys, Leases};
+use self::nodes::Nodes;
 use self::shard::Shards;
 use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS};
 use crate::idempotency::Idempotent;
 use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
+use crate::node::{Enrolled, JOIN_ID_LEN, JoinToken, NODE_KEY_LEN, Node, NodeRole};
 use crate::record::{Moment, Record};
 use crate::session::{
     Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
@@ -49,6 +52,7 @@ struct Contents {
     keys: Mutex<Keys>,
     routes: Mutex<Leases<lease::Route>>,
     servers: Mutex<Leases<lease::Server>>,
+    nodes: Mutex<Nodes>,
     outages: watch::Sender<u64>,
 }
 
@@ -63,6 +67,7 @@ impl MemoryStore {
             keys: Mutex::new(Keys::new(config)),
             routes: Mutex::default(),
             servers: Mutex::default(),
+            nodes: Mutex::default(),
             outages: watch::Sender::new(0),
         };
         Self { contents: Arc::new(contents) }
@@ -261,6 +266,40 @@ impl MemoryStore {
 
     pub(crate) fn remove_server(&self, name: &str, incarnation: u64) {
         self.contents.servers.lock().remove(name, incarnation);
+    }
+
+    pub(crate) fn enrol_node(
+        &self,
+        role: NodeRole,
+        name: &str,
+        key: [u8; NODE_KEY_LEN],
+        token: Option<[u8; JOIN_ID_LEN]>,
+    ) -> Enrolled {
+        self.contents.nodes.lock().enrol(role, name, key, token, now().now_ms)
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        self.contents.nodes.lock().all()
+    }
+
+    pub(crate) fn node(&self, role: NodeRole, name: &str) -> Option<Node> {
+        self.contents.nodes.lock().find(role, name)
+    }
+
+    pub(crate) fn remove_node(&self, role: NodeRole, name: &str) -> bool {
+        self.contents.nodes.lock().remove(role, name)
+    }
+
+    pub(crate) fn put_join_token(&self, token: &JoinToken) -> Result<(), Error> {
+        self.contents.nodes.lock().put_token(token, now().now_ms)
+    }
+
+    pub(crate) fn join_tokens(&self) -> Vec<JoinToken> {
+        self.contents.nodes.lock().tokens(now().now_ms)
+    }
+
+    pub(crate) fn remove_join_token(&self, id: [u8; JOIN_ID_LEN]) -> bool {
+        self.contents.nodes.lock().remove_token(id)
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

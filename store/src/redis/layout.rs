@@ -29,6 +29,8 @@
 //!                             length of device 1 · tenant/device · payload
 //! im:e:{n}:q                  hash: tenant/device → up to 2 × (queue 8 · last sequence 7), the newest last
 //! im:e:{n}:g                  hash: tenant/group → ms 7 · n 7
+//! im:n:{n}                    hash: role/name of a node → removed 1 · enrolled_ms 7 · public key 32
+//! im:n:{n}:j                  hash: id 8 of a join token → role 1 · expires_ms 7 · uses 4
 //! im:routes, im:servers       hash: name → until_ms 7 · incarnation 8 · description
 //! ```
 //! The outcomes have a list of their own, since a value over 64 bytes would turn the hash into a table four times
@@ -77,6 +79,8 @@ pub(super) fn groups_key(shard: usize) -> String {
 
 pub(super) const ROUTES_KEY: &str = "im:routes";
 pub(super) const SERVERS_KEY: &str = "im:servers";
+pub(super) const NODES_KEY: &str = "im:n:{n}";
+pub(super) const JOINS_KEY: &str = "im:n:{n}:j";
 
 /// What scripts can calculate with: numbers from 2^53 on, which are no one's, become 2^53.
 pub(super) fn number(value: u64) -> u64 {

@@ -8,6 +8,7 @@ mod attaching;
 mod events;
 mod identities;
 mod mailboxes;
+mod nodes;
 mod outcomes;
 mod properties;
 mod retries;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
 use imlink_protocol::key::Key;
 use imlink_protocol::message::Code;
+use imlink_store::acl::Role;
 use imlink_store::mailbox::{Acknowledge, Append, Appended, Read, State, Stored};
 use imlink_store::session::{Attach, Attached, NewSession, Proof};
 use imlink_store::{Config, DeviceKey, Store};
@@ -17,8 +18,11 @@ pub(crate) fn config() -> Config {
     Config { events_per_shard_max: 100, ..Config::default() }
 }
 
+/// Opens the store as a user who may do what the roles' rules say and nothing else: a command that the rules do not
+/// know fails the behaviour that needs it.
 pub(crate) async fn open(server: &RedisServer) -> Store {
-    Store::redis(&server.url(), config()).await.expect("a fresh Redis is usable")
+    server.set_user("everyone", &Role::ALL);
+    Store::redis(&server.url_of("everyone"), config()).await.expect("a fresh Redis is usable")
 }
 
 /// A provisioned device.

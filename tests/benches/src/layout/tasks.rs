@@ -126,8 +126,6 @@ impl TaskServer {
         let inbox = self.inbox.clone();
         let register = Register {
             version: imlink_protocol::VERSION,
-            proof: [0; 32],
-            server: "tasks",
             incarnation: 1,
             device_address: "",
             capacity: 1,
