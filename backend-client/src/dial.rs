@@ -9,7 +9,7 @@ use imlink_protocol::frame;
 use imlink_protocol::link::backend::{FromBackend, ToBackend};
 use tokio::net::TcpStream;
 
-use crate::Error;
+use crate::{Access, Error};
 
 /// Why there is no link to a route.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub(crate) struct Target {
     addresses: Vec<String>,
-    token: String,
+    access: Access,
     name: String,
 }
 
@@ -58,13 +58,13 @@ pub(crate) struct Dialled {
 
 impl Target {
     /// `addresses` are `host:port`, separated by commas.
-    pub(crate) fn new(addresses: &str, token: &str, name: &str) -> Result<Self, ConnectError> {
+    pub(crate) fn new(addresses: &str, access: Access, name: &str) -> Result<Self, ConnectError> {
         let addresses: Vec<String> =
             addresses.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::to_owned).collect();
         if addresses.is_empty() {
             return Err(ConnectError::NoAddress);
         }
-        Ok(Self { addresses, token: token.into(), name: name.into() })
+        Ok(Self { addresses, access, name: name.into() })
     }
 
     /// Tries every address once, beginning with number `first`.
@@ -88,7 +88,12 @@ impl Target {
         let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await;
         let stream = stream.map_err(|late| io(late.into()))?.map_err(io)?;
         let mut link = over_tcp(stream, OUTBOX_LEN_DEFAULT).map_err(io)?;
-        let hello = FromBackend::Hello { version: VERSION, token: &self.token, name: &self.name };
+        let hello = FromBackend::Hello {
+            version: VERSION,
+            token: &self.access.token,
+            name: &self.name,
+            tenant: &self.access.tenant,
+        };
         let not_a_route = || ConnectError::NotARoute { address: address.to_owned() };
         link.sender.send(&hello).map_err(|_| not_a_route())?;
         let welcome = tokio::time::timeout(CONNECT_MAX, link.receiver.receive()).await;
@@ -117,8 +122,8 @@ mod tests {
 
     #[test]
     fn addresses_are_separated_by_commas_and_at_least_one() {
-        let target = Target::new(" 127.0.0.1:1, [::1]:2,", "t", "n").unwrap();
+        let target = Target::new(" 127.0.0.1:1, [::1]:2,", "t".into(), "n").unwrap();
         assert_eq!(target.addresses, ["127.0.0.1:1", "[::1]:2"]);
-        assert!(matches!(Target::new(" ,", "t", "n"), Err(ConnectError::NoAddress)));
+        assert!(matches!(Target::new(" ,", "t".into(), "n"), Err(ConnectError::NoAddress)));
     }
 }

@@ -21,6 +21,7 @@
 //! the client until its time is over; without one, repeating it is the caller's decision.
 #![forbid(unsafe_code)]
 
+mod access;
 mod client;
 mod connection;
 mod dial;
@@ -29,6 +30,7 @@ mod events;
 mod message;
 mod pipeline;
 
+pub use access::Access;
 pub use client::Client;
 pub use dial::ConnectError;
 pub use error::Error;

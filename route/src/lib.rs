@@ -13,6 +13,8 @@
 //! server, and requests in flight are the backends' to repeat. It knows IM-servers only by their links.
 #![forbid(unsafe_code)]
 
+pub mod access;
+mod administration;
 mod asker;
 mod backend;
 mod call;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use imlink_link::Link;
 use imlink_protocol::link::node::Load;
 use imlink_protocol::message::GoAwayReason;
-use imlink_store::Store;
+use imlink_store::{RevokedTokens, Store};
 use mio::{Poll, Waker};
 use parking_lot::RwLock;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -83,6 +83,7 @@ impl Server {
             config,
             incarnation: getrandom::u64().map_err(RunError::Random)? | 1,
             metrics,
+            revoked: RevokedTokens::watch(&store, &Handle::current()),
             store,
             runtime: Handle::current(),
             inboxes: inboxes.clone(),

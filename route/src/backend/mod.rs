@@ -1,6 +1,7 @@
 //! The binary backend link: pipelined requests and events of backends.
 
 mod link;
+mod need;
 mod subscriptions;
 
 use std::collections::HashSet;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::access::Caller;
 use crate::core::Core;
 use crate::outgoing::Outgoing;
 use crate::request::Failed;
@@ -23,6 +25,8 @@ pub(crate) struct BackendLink {
     pub(crate) core: Arc<Core>,
     pub(crate) sender: Sender,
     pub(crate) name: String,
+    /// Whose token it presented.
+    pub(crate) caller: Arc<Caller>,
     /// Requests not answered yet.
     pub(crate) in_flight: AtomicU32,
     /// Requests that the backend no longer waits for; found by the next sweep.
@@ -31,11 +35,12 @@ pub(crate) struct BackendLink {
 }
 
 impl BackendLink {
-    fn new(core: Arc<Core>, sender: Sender, name: String) -> Self {
+    fn new(core: Arc<Core>, sender: Sender, name: String, caller: Arc<Caller>) -> Self {
         Self {
             core,
             sender,
             name,
+            caller,
             in_flight: AtomicU32::new(0),
             abandoned: Mutex::default(),
             has_abandoned: AtomicBool::new(false),

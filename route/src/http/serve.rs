@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
@@ -14,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::guard::Peer;
 use super::metrics::Metrics;
 use crate::Route;
 
@@ -56,8 +60,8 @@ pub async fn serve(route: Route, listener: TcpListener, registry: Registry, shut
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection to the HTTP API was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -66,7 +70,7 @@ pub async fn serve(route: Route, listener: TcpListener, registry: Registry, shut
         };
         match connections.clone().try_acquire_owned() {
             Ok(permit) => {
-                tasks.spawn(connection(stream, router.clone(), metrics.clone(), permit, shutdown.clone()));
+                tasks.spawn(connection(stream, Peer(peer), router.clone(), metrics.clone(), permit, shutdown.clone()));
             }
             Err(_) => {
                 metrics.connections_refused.inc();
@@ -82,6 +86,7 @@ pub async fn serve(route: Route, listener: TcpListener, registry: Registry, shut
 
 async fn connection(
     stream: TcpStream,
+    peer: Peer,
     router: Router,
     metrics: Metrics,
     permit: OwnedSemaphorePermit,
@@ -91,7 +96,12 @@ async fn connection(
     metrics.connections.inc();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LEN_MAX);
-    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
+    let served = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
     let result = tokio::select! {
         result = served.as_mut() => result,

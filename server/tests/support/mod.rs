@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use imlink_link::{Link, OUTBOX_LEN_DEFAULT};
 use imlink_protocol::frame;
-use imlink_protocol::id::{Fingerprint, MessageId};
+use imlink_protocol::id::{Fingerprint, MessageId, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::link::node::{Deliver, Registered, ToRoute, ToServer};
 use imlink_protocol::message::{FromDevice, Hello, ToDevice};
@@ -79,6 +79,7 @@ impl Rig {
             retry: false,
             key: KEY,
             fingerprint: Fingerprint::NONE,
+            token: TokenId::NONE,
             ttl_s: 0,
             payload: payload.into(),
             mailbox_max: 1000,
@@ -97,6 +98,7 @@ impl Rig {
             key: KEY,
             expires_ms: stored.expires_ms,
             report: true,
+            token: TokenId::NONE,
             payload,
         };
         self.route.sender.send(&ToServer::Deliver(deliver)).unwrap();

@@ -14,6 +14,7 @@ mod mailboxes;
 mod script;
 mod server_info;
 mod tables;
+mod tokens;
 
 use std::sync::Arc;
 
