@@ -24,7 +24,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the first of `addresses` (`host:port`, several separated by commas) that welcomes it.
+    /// Connects to the first of `addresses` (`host:port`, or `imlinks://host:port`
+    /// for TLS; several separated by commas) that welcomes it.
     /// `access` is a token, or more than that; `name` names this backend in logs, in the form of a device id.
     pub async fn connect(addresses: &str, access: impl Into<Access>, name: &str) -> Result<Self, ConnectError> {
         let target = Target::new(addresses, access.into(), name)?;

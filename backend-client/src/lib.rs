@@ -29,6 +29,7 @@ mod error;
 mod events;
 mod message;
 mod pipeline;
+mod tls;
 
 pub use access::Access;
 pub use client::Client;

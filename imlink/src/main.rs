@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! command line ─▶ cli ─┬▶ node:   gateway · route · server     configuration from config
-//!                      ├▶ client: device · send · call · watch  over HTTP
+//!                      ├▶ client: device · send · call · watch · token · audit  over HTTP
 //!                      └▶ swarm · demo                          simulated devices
 //! ```
 #![forbid(unsafe_code)]
@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         Command::Send(args) => ask(client::send(&args)),
         Command::Call(args) => ask(client::call(&args)),
         Command::Watch(args) => ask(client::watch(&args)),
+        Command::Token(args) => ask(client::token(&args)),
+        Command::Audit(args) => ask(client::audit(&args)),
         Command::Swarm(args) => swarm::run(args),
         Command::Demo(args) => demo::run(&args),
     };

@@ -8,6 +8,7 @@ use imlink_protocol::link::backend::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::request::Failed;
+use crate::tls::TlsFiles;
 
 /// Configuration of a route. Every field has a default except the two secrets; a file names only what differs.
 #[derive(Clone, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub struct Config {
     pub server_labels: String,
     /// Secret shared by the nodes of a cluster, at least 16 bytes. No default.
     pub cluster_secret: String,
+    /// TLS for the HTTP API and the backend link, which may then listen beyond loopback. Default `None`.
+    pub tls: Option<TlsFiles>,
     /// Every limit, with its unit and reason.
     pub limits: Limits,
 }
@@ -51,6 +54,7 @@ impl Default for Config {
             token: String::new(),
             server_labels: String::new(),
             cluster_secret: String::new(),
+            tls: None,
             limits: Limits::default(),
         }
     }
@@ -65,7 +69,8 @@ impl Config {
                 return Err(ConfigError::Secret { field, len: secret.len() });
             }
         }
-        let listening = [self.http_listen, self.backend_listen, self.node_listen, self.device_listen];
+        let of_backends = [self.http_listen, self.backend_listen].map(|listen| listen.filter(|_| self.tls.is_none()));
+        let listening = [of_backends[0], of_backends[1], self.node_listen, self.device_listen];
         match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
             Some(address) => Err(ConfigError::NotLoopback(address)),
             None => Ok(()),
@@ -104,6 +109,7 @@ impl std::fmt::Debug for Config {
             .field("node_listen", &self.node_listen)
             .field("node_address", &self.node_address)
             .field("device_listen", &self.device_listen)
+            .field("tls", &self.tls)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -225,6 +231,9 @@ mod tests {
         let open: SocketAddr = "0.0.0.0:7000".parse().unwrap();
         let open_to_all = Config { device_listen: Some(open), ..good() };
         assert_eq!(open_to_all.check(), Err(ConfigError::NotLoopback(open)));
+        let tls = Some(TlsFiles { certificate: "cert.pem".into(), key: "key.pem".into() });
+        let secured = Config { http_listen: Some(open), backend_listen: Some(open), tls, ..good() };
+        assert_eq!(secured.check(), Ok(()));
         let error = Config { name: "a b".into(), ..good() }.check().unwrap_err();
         assert!(error.to_string().contains("0x20"), "{error}");
     }

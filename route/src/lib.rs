@@ -39,9 +39,11 @@ pub mod request;
 mod start;
 mod sweep;
 mod text;
+mod tls;
 mod waiters;
 
 pub use config::{Config, Limits};
 pub use events::Events;
 pub use handle::Route;
 pub use start::{Running, StartError, run, start};
+pub use tls::{TlsError, TlsFiles};

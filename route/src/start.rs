@@ -23,6 +23,7 @@ use crate::core::Core;
 use crate::handle::Route;
 use crate::outgoing::Outgoing;
 use crate::push::settle;
+use crate::tls::{Certificates, TlsError};
 use crate::{backend, call, http, login, node, sweep};
 
 /// Why a route does not start.
@@ -44,6 +45,9 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The operating system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -92,6 +96,7 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
     config.check()?;
+    let certificates = config.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
     let device = listen("devices", config.device_listen).await?;
     let node = listen("IM-servers", config.node_listen).await?;
     let backend = listen("backends", config.backend_listen).await?;
@@ -117,11 +122,14 @@ pub async fn start(
     if let Some((listener, _)) = node {
         core.tasks.spawn(node::listen(core.clone(), listener));
     }
+    if let Some(certificates) = &certificates {
+        core.tasks.spawn(certificates.clone().follow(core.stopped.clone()));
+    }
     if let Some((listener, _)) = backend {
-        core.tasks.spawn(backend::listen(core.clone(), listener));
+        core.tasks.spawn(backend::listen(core.clone(), listener, certificates.clone()));
     }
     if let Some((listener, _)) = http {
-        core.tasks.spawn(http::serve(route.clone(), listener, registry, core.draining.clone()));
+        core.tasks.spawn(http::serve(route.clone(), listener, certificates, registry, core.draining.clone()));
     }
     let left = tokio::spawn(leave(core, drain));
     let (http, backend, node, device) = addresses;

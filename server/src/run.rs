@@ -130,6 +130,11 @@ impl Server {
         self.links.load()
     }
 
+    /// The revoked tokens as this server knows them: what they sent is not handed to devices.
+    pub fn revoked_tokens(&self) -> RevokedTokens {
+        self.shared.revoked.clone()
+    }
+
     /// A route within this process, by the other side of an [`imlink_link::pair`].
     pub fn add_link(&self, link: Link) {
         let links = self.links.clone();

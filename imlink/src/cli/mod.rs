@@ -3,6 +3,7 @@
 mod client;
 mod node;
 mod swarm;
+mod token;
 
 use clap::{Parser, Subcommand};
 
@@ -11,6 +12,7 @@ pub(crate) use client::{
 };
 pub(crate) use node::NodeArgs;
 pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};
+pub(crate) use token::{AuditArgs, TokenArgs, TokenCommand};
 
 /// Carries commands to small devices, reliably, and tells what became of them.
 ///
@@ -47,6 +49,11 @@ pub(crate) enum Command {
     /// Print events as devices publish them
     #[command(after_long_help = client::WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Say what other backends may do, and take it back
+    #[command(after_long_help = token::TOKEN_EXAMPLES)]
+    Token(TokenArgs),
+    /// Print who changed which token or device, when and from where
+    Audit(AuditArgs),
     /// Attach many simulated devices, made of the real device client
     #[command(after_long_help = swarm::EXAMPLES)]
     Swarm(SwarmArgs),
@@ -72,6 +79,10 @@ mod tests {
             "imlink send lamp-17 led/set --hex 01 --wait acked --json",
             "imlink call lamp-17 led/get --json",
             "imlink watch --json",
+            "imlink token add --allow send,call:lamp-* --expires 30d --rate 100/s --tenant acme --name billing --json",
+            "imlink token list --json",
+            "imlink token revoke 0f1e2d3c4b5a6978 --json",
+            "imlink audit --json",
             "imlink swarm --devices 10 --json",
             "imlink demo --json",
         ] {

@@ -28,7 +28,7 @@ impl Gateway {
         metrics.register(&mut registry);
         let server = Server::start(server_config(settings, Login::Direct)?, store.clone(), metrics)?;
         let devices = server.device_address();
-        let route = imlink_route::start(route_config(settings, false), store, registry, shutdown.clone()).await?;
+        let route = imlink_route::start(route_config(settings, false)?, store, registry, shutdown.clone()).await?;
         let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
         route.route.accept_link(here);
         server.add_link(there);

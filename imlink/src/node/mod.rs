@@ -34,13 +34,10 @@ pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let mut settings = effective.settings;
-    let listens = [
-        settings.http_listen,
-        settings.backend_listen,
-        settings.node_listen,
-        settings.device_listen,
-        settings.ops_listen,
-    ];
+    let mut listens = vec![settings.node_listen, settings.device_listen, settings.ops_listen];
+    if settings.tls()?.is_none() {
+        listens.extend([settings.http_listen, settings.backend_listen]);
+    }
     if let Some(open) = listens.into_iter().find_map(|listen| check_loopback(listen.address()?).err()) {
         return refuse(&open);
     }
@@ -106,9 +103,9 @@ fn without_password(url: &str) -> String {
 }
 
 /// What a route is told; `node` and `device` listeners only in a cluster.
-fn route_config(settings: &Settings, is_cluster: bool) -> imlink_route::Config {
+fn route_config(settings: &Settings, is_cluster: bool) -> anyhow::Result<imlink_route::Config> {
     let in_cluster = |address: Option<SocketAddr>| address.filter(|_| is_cluster);
-    imlink_route::Config {
+    Ok(imlink_route::Config {
         name: settings.name.clone(),
         store: settings.store.clone(),
         http_listen: settings.http_listen.address(),
@@ -119,8 +116,9 @@ fn route_config(settings: &Settings, is_cluster: bool) -> imlink_route::Config {
         token: settings.token.clone(),
         server_labels: settings.server_labels.clone(),
         cluster_secret: settings.cluster_secret.clone(),
+        tls: settings.tls()?,
         limits: settings.route.clone(),
-    }
+    })
 }
 
 async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -129,7 +127,7 @@ async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Resu
         "a route of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
     );
     let store = open_store(settings).await?;
-    let running = imlink_route::start(route_config(settings, true), store, Registry::default(), shutdown).await?;
+    let running = imlink_route::start(route_config(settings, true)?, store, Registry::default(), shutdown).await?;
     tracing::info!(
         route = settings.name,
         http = shown(running.http),

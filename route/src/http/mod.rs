@@ -5,7 +5,7 @@
 //!                                        refusals of any kind ─▶ problem details (RFC 9457)   handler ─▶ Route
 //! ```
 //!
-//! It listens on loopback only: until links are sealed, no byte of it leaves the machine. A connection that
+//! Without TLS it listens on loopback only: no byte of it leaves the machine. A connection that
 //! ends cancels no message that was begun: the route carries it on in a task of its own.
 
 mod audit;
@@ -44,7 +44,8 @@ pub use devices::{NewDevice, ProofName};
 pub use ops::METRICS_TYPE;
 pub use payload::JsonPayload;
 pub use problem::{CONTENT_TYPE as PROBLEM_TYPE, More, Problem};
-pub use serve::{NotLoopback, check_loopback, serve};
+pub(crate) use serve::serve;
+pub use serve::{NotLoopback, check_loopback};
 pub use tokens::{NewToken, NewTokenView, TokenList, TokenView};
 pub use views::{
     DeviceList, DeviceView, EventView, MailboxView, MessageView, PathView, ServerList, ServerView, SessionView,

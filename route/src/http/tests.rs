@@ -1,3 +1,5 @@
+mod access;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
