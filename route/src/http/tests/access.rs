@@ -7,26 +7,26 @@ use super::*;
 use crate::access::Verb;
 use crate::http::rules::Rule;
 
-/// How each endpoint is asked in a [`World`]: method and path of the document, headers, body, and what a token of
-/// another tenant that may do everything there is answered.
-const SAMPLES: &[(&str, &str, &str, &str, u16)] = &[
-    ("GET", "/v1/devices", "", "", 200),
-    ("PUT", "/v1/devices/{id}", "", "", 201),
-    ("GET", "/v1/devices/{id}", "", "", 404),
-    ("DELETE", "/v1/devices/{id}", "", "", 404),
-    ("POST", "/v1/devices/{id}/messages/{path}", OCTETS, "x", 404),
-    ("GET", "/v1/devices/{id}/messages/{path}", "", "", 404),
-    ("DELETE", "/v1/devices/{id}/messages/{path}", "", "", 404),
-    ("POST", "/v1/devices/{id}/calls/{path}", OCTETS, "x", 404),
-    ("GET", "/v1/events", "", "", 200),
-    ("POST", "/v1/events/commit", "", "", 204),
-    ("GET", "/v1/tokens", "", "", 200),
-    ("POST", "/v1/tokens", JSON, r#"{"allow":["state"]}"#, 201),
-    ("GET", "/v1/tokens/{id}", "", "", 404),
-    ("DELETE", "/v1/tokens/{id}", "", "", 404),
-    ("GET", "/v1/audit", "", "", 200),
-    ("GET", "/v1/servers", "", "", 403),
-    ("GET", "/metrics", "", "", 403),
+/// How each endpoint is asked in a [`World`]: method and path of the document, headers, body, what a token of another
+/// tenant that may do everything there is answered, and the verb it is promised to need.
+const SAMPLES: &[Sample] = &[
+    ("GET", "/v1/devices", "", "", 200, Verb::Devices),
+    ("PUT", "/v1/devices/{id}", "", "", 201, Verb::Provision),
+    ("GET", "/v1/devices/{id}", "", "", 404, Verb::Devices),
+    ("DELETE", "/v1/devices/{id}", "", "", 404, Verb::Provision),
+    ("POST", "/v1/devices/{id}/messages/{path}", OCTETS, "x", 404, Verb::Send),
+    ("GET", "/v1/devices/{id}/messages/{path}", "", "", 404, Verb::State),
+    ("DELETE", "/v1/devices/{id}/messages/{path}", "", "", 404, Verb::Cancel),
+    ("POST", "/v1/devices/{id}/calls/{path}", OCTETS, "x", 404, Verb::Call),
+    ("GET", "/v1/events", "", "", 200, Verb::Events),
+    ("POST", "/v1/events/commit", "", "", 204, Verb::Events),
+    ("GET", "/v1/tokens", "", "", 200, Verb::Tokens),
+    ("POST", "/v1/tokens", JSON, r#"{"allow":["state"]}"#, 201, Verb::Tokens),
+    ("GET", "/v1/tokens/{id}", "", "", 404, Verb::Tokens),
+    ("DELETE", "/v1/tokens/{id}", "", "", 404, Verb::Tokens),
+    ("GET", "/v1/audit", "", "", 200, Verb::Audit),
+    ("GET", "/v1/servers", "", "", 403, Verb::Servers),
+    ("GET", "/metrics", "", "", 403, Verb::Metrics),
 ];
 
 /// What needs a token, but no scope.
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Asks and reads the answer; of a stream its head only.
-    async fn ask(&self, token: &str, (method, path, headers, body, _): Sample) -> Answer {
+    async fn ask(&self, token: &str, (method, path, headers, body, ..): Sample) -> Answer {
         let headers = format!("authorization: Bearer {token}\r\n{headers}");
         let request = self.request(method, path);
         if path != "/v1/events" {
@@ -133,7 +133,7 @@ async fn open_stream(api: &Served, headers: &str) -> TcpStream {
     stream
 }
 
-type Sample = (&'static str, &'static str, &'static str, &'static str, u16);
+type Sample = (&'static str, &'static str, &'static str, &'static str, u16, Verb);
 
 fn rules() -> Vec<(String, String, Rule)> {
     let (_, document) = endpoints().split_for_parts();
@@ -158,7 +158,7 @@ fn every_endpoint_says_who_may_use_it_and_has_an_entry_here() {
             Rule::Missing => panic!("{method} {path} does not say who may use it"),
             Rule::Open => OPEN.contains(&(method, path)),
             Rule::AnyToken => ANY_TOKEN.contains(&(method, path)),
-            Rule::Verb(_) => SAMPLES.iter().any(|sample| (sample.0, sample.1) == (method, path)),
+            Rule::Verb(verb) => SAMPLES.iter().any(|sample| (sample.0, sample.1, sample.5) == (method, path, *verb)),
         };
         assert!(expected, "{method} {path} is {rule:?} and has no entry in this test");
     }
@@ -225,7 +225,7 @@ async fn a_token_of_another_tenant_sees_and_changes_nothing_of_this_one() {
         let is_own = answer.status >= 400 || (method.as_str(), path.as_str()) == ("PUT", "/v1/devices/{id}");
         assert!(is_own || !text.contains("lamp-1") && !text.contains(&world.victim), "{method} {path} shows {text}");
         // And it cannot ask to act here.
-        let here = (sample.0, sample.1, "imlink-tenant: -\r\n", sample.3, 403);
+        let here = (sample.0, sample.1, "imlink-tenant: -\r\n", sample.3, 403, sample.5);
         let refused = world.ask(&foreign, here).await;
         assert_eq!((refused.status, refused.text("type").as_str()), (403, FORBIDDEN), "{method} {path}");
         assert_eq!(world.settled().await, before, "{method} {path} had an effect");
