@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! command line ─▶ cli ─┬▶ node:   gateway · route · server     configuration from config
-//!                      ├▶ client: device · send · call · watch  over HTTP
+//!                      ├▶ client: device · send · call · watch · token · audit  over HTTP
 //!                      └▶ swarm · demo                          simulated devices
 //! ```
 #![forbid(unsafe_code)]
@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         Command::Watch(args) => ask(client::watch(&args)),
         Command::Node(args) => node::nodes(&args),
         Command::RedisAcl(args) => node::redis_acl(&args),
+        Command::Token(args) => ask(client::token(&args)),
+        Command::Audit(args) => ask(client::audit(&args)),
         Command::Swarm(args) => swarm::run(args),
         Command::Demo(args) => demo::run(&args),
     };

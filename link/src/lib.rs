@@ -17,6 +17,7 @@
 mod outbox;
 mod receiver;
 pub mod seal;
+mod stream;
 
 use std::io;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tokio::net::TcpStream;
 
 use outbox::Outbox;
 pub use receiver::{Batch, Receiver};
+pub use stream::over_stream;
 
 /// Bytes that may wait in one direction of a link unless configured otherwise.
 pub const OUTBOX_LEN_DEFAULT: usize = 32 * 1024 * 1024;

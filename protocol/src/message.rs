@@ -250,6 +250,8 @@ impl Code {
     pub const INTERFACE: Self = Self(6);
     /// The message is larger than the device takes.
     pub const TOO_LARGE: Self = Self(7);
+    /// The token that sent the message was revoked before the device had it.
+    pub const FORBIDDEN: Self = Self(8);
     /// First code that belongs to the application.
     pub const APPLICATION: u16 = 256;
 
@@ -264,6 +266,7 @@ impl Code {
             Self::DEVICE_ERROR => "device-error",
             Self::INTERFACE => "interface",
             Self::TOO_LARGE => "too-large",
+            Self::FORBIDDEN => "forbidden",
             Self(code) if code >= Self::APPLICATION => "application",
             _ => "unnamed",
         }

@@ -12,6 +12,7 @@ use imlink_protocol::link::backend::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::request::Failed;
+use crate::tls::TlsFiles;
 
 /// Configuration of a route. Every field has a default except the secrets; a file names only what differs.
 #[derive(Clone, Serialize, Deserialize)]
@@ -53,6 +54,8 @@ pub struct Config {
     /// Key under which this route links with IM-servers; needed with `node_listen`. No default.
     #[serde(skip)]
     pub node_key: Option<NodeKey>,
+    /// TLS for the HTTP API and the backend link, which may then listen beyond loopback. Default `None`.
+    pub tls: Option<TlsFiles>,
     /// Every limit, with its unit and reason.
     pub limits: Limits,
 }
@@ -77,6 +80,7 @@ impl Default for Config {
             server_labels: String::new(),
             cluster_secret: String::new(),
             node_key: None,
+            tls: None,
             limits: Limits::default(),
         }
     }
@@ -98,8 +102,8 @@ impl Config {
             return Err(ConfigError::NoNodeKey);
         }
         // The links of nodes, and of devices that have keys, are sealed.
-        let plain = self.plain_listen.filter(|_| !self.allow_plain);
-        let listening = [self.http_listen, self.backend_listen, plain];
+        let [http, backend] = [self.http_listen, self.backend_listen].map(|listen| listen.filter(|_| self.tls.is_none()));
+        let listening = [http, backend, self.plain_listen.filter(|_| !self.allow_plain)];
         match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
             Some(address) => Err(ConfigError::NotLoopback(address)),
             None => Ok(()),
@@ -144,6 +148,7 @@ impl std::fmt::Debug for Config {
             .field("node_listen", &self.node_listen)
             .field("node_address", &self.node_address)
             .field("device_listen", &self.device_listen)
+            .field("tls", &self.tls)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -286,6 +291,9 @@ mod tests {
         let sealed = Config { node_listen: Some(open), ..good() };
         assert_eq!(sealed.check(), Ok(()), "links of nodes are sealed");
         assert_eq!(Config { node_key: None, ..sealed }.check(), Err(ConfigError::NoNodeKey));
+        let tls = Some(TlsFiles { certificate: "cert.pem".into(), key: "key.pem".into() });
+        let secured = Config { http_listen: Some(open), backend_listen: Some(open), tls, ..good() };
+        assert_eq!(secured.check(), Ok(()));
         let error = Config { name: "a b".into(), ..good() }.check().unwrap_err();
         assert!(error.to_string().contains("0x20"), "{error}");
     }

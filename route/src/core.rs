@@ -11,13 +11,12 @@ use imlink_protocol::id::{Fingerprint, check_path};
 use imlink_protocol::interface::Kind;
 use imlink_protocol::key::Key;
 use imlink_protocol::link::backend::Failure;
-use imlink_protocol::ticket;
 use imlink_store::session::{Identity, Session};
 use imlink_store::{DeviceKey, Error, Store};
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Tokens;
 use crate::calls::Calls;
 use crate::config::Config;
 use crate::devices::{Devices, Known, NameTag, Seat};
@@ -45,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) calls: Calls,
     pub(crate) kicks: Kicks,
     pub(crate) feed: Feed,
+    pub(crate) tokens: Tokens,
     pub(crate) metrics: Metrics,
     /// Everything that must end before the route has left.
     pub(crate) tasks: TaskTracker,
@@ -78,6 +78,7 @@ impl Core {
             calls: Calls::new(),
             kicks: Kicks::default(),
             feed: Feed::new(limits.events_kept_max),
+            tokens: Tokens::new(&config.token, &store),
             metrics: Metrics::new(),
             tasks: TaskTracker::new(),
             draining,
@@ -109,12 +110,6 @@ impl Core {
 
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Whether `token` is the bearer token of backends, in time that does not depend on where it differs.
-    pub(crate) fn is_token(&self, token: &str) -> bool {
-        // Over digests, so that the length does not show either.
-        ticket::equal(&Sha256::digest(token), &Sha256::digest(&self.config.token))
     }
 
     /// Where a session is, by what is compared.

@@ -37,10 +37,14 @@ impl Route {
         Self { core }
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// Stores a message for a device and waits as asked. Dropping the future takes nothing back: from the
     /// append on, a task of its own does the rest.
     pub async fn send(&self, send: Send) -> Result<Sent, Failed> {
-        let Send { tenant, device, path, ttl_s, wait, timeout, idempotency_key, payload } = send;
+        let Send { tenant, device, path, ttl_s, wait, timeout, idempotency_key, token, payload } = send;
         let limits = self.limits();
         limits.check_payload(payload.len())?;
         let timeout = limits.check_timeout(timeout.unwrap_or(limits.timeout_default()))?;
@@ -54,6 +58,7 @@ impl Route {
             asked,
             deadline: asked + timeout,
             payload,
+            token,
             id: self.core.append_id(),
             is_retry: false,
             once: None,
@@ -181,11 +186,6 @@ impl Route {
     /// Whether backends should send here: the known servers were heard, and the route does not leave.
     pub fn is_ready(&self) -> bool {
         self.core.is_settled.load(Ordering::Relaxed) && !self.core.draining.is_cancelled()
-    }
-
-    /// Whether `bearer` is the token of backends; compared in constant time.
-    pub fn is_token(&self, bearer: &str) -> bool {
-        self.core.is_token(bearer)
     }
 
     /// The limits this route was started with.

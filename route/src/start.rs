@@ -24,6 +24,7 @@ use crate::core::Core;
 use crate::handle::Route;
 use crate::outgoing::Outgoing;
 use crate::push::settle;
+use crate::tls::{Certificates, TlsError};
 use crate::{backend, call, http, login, node, sweep};
 
 /// Why a route does not start.
@@ -56,6 +57,9 @@ pub enum StartError {
         /// Why not, and what to do.
         why: &'static str,
     },
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The operating system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -106,6 +110,7 @@ pub async fn start(
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
     config.check()?;
+    let certificates = config.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
     let device = listen("devices", config.device_listen).await?;
     let plain = listen("devices without a key", config.plain_listen).await?;
     let node = listen("IM-servers", config.node_listen).await?;
@@ -145,11 +150,14 @@ pub async fn start(
         core.tasks.spawn(node::watch_members(core.clone()));
         core.tasks.spawn(node::listen(core.clone(), listener));
     }
+    if let Some(certificates) = &certificates {
+        core.tasks.spawn(certificates.clone().follow(core.stopped.clone()));
+    }
     if let Some((listener, _)) = backend {
-        core.tasks.spawn(backend::listen(core.clone(), listener));
+        core.tasks.spawn(backend::listen(core.clone(), listener, certificates.clone()));
     }
     if let Some((listener, _)) = http {
-        core.tasks.spawn(http::serve(route.clone(), listener, registry, core.draining.clone()));
+        core.tasks.spawn(http::serve(route.clone(), listener, certificates, registry, core.draining.clone()));
     }
     let left = tokio::spawn(leave(core, drain));
     let (http, backend, node, device, plain) = addresses;

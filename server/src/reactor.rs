@@ -17,7 +17,7 @@ use imlink_protocol::message::{GoAwayReason, RejectCode, ToDevice};
 use imlink_protocol::serving::Transmit;
 use imlink_protocol::ticket::TicketKey;
 use imlink_seal::{Buckets, Pool, RouteKeys};
-use imlink_store::{DeviceKey, Store};
+use imlink_store::{DeviceKey, RevokedTokens, Store};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use parking_lot::RwLock;
@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) incarnation: u64,
     pub(crate) metrics: Metrics,
     pub(crate) store: Store,
+    /// What these sent is not handed to devices.
+    pub(crate) revoked: RevokedTokens,
     pub(crate) runtime: Handle,
     pub(crate) inboxes: Vec<Inbox>,
     pub(crate) ticket_keys: RwLock<Vec<(u32, TicketKey)>>,

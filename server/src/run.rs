@@ -11,7 +11,7 @@ use imlink_link::Link;
 use imlink_protocol::link::node::Load;
 use imlink_protocol::message::GoAwayReason;
 use imlink_seal::{Pool, RouteKeys};
-use imlink_store::Store;
+use imlink_store::{RevokedTokens, Store};
 use mio::{Poll, Waker};
 use parking_lot::RwLock;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -88,6 +88,7 @@ impl Server {
             config,
             incarnation: getrandom::u64().map_err(RunError::Random)? | 1,
             metrics,
+            revoked: RevokedTokens::watch(&store, &Handle::current()),
             store,
             runtime: Handle::current(),
             inboxes: inboxes.clone(),
@@ -145,6 +146,11 @@ impl Server {
     /// How busy it is.
     pub fn load(&self) -> Load {
         self.links.load()
+    }
+
+    /// The revoked tokens as this server knows them: what they sent is not handed to devices.
+    pub fn revoked_tokens(&self) -> RevokedTokens {
+        self.shared.revoked.clone()
     }
 
     /// A route within this process, by the other side of an [`imlink_link::pair`].

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Epoch, Fingerprint, MessageId, TokenId};
 use tokio::sync::watch;
 
+use crate::audit::AuditRecord;
 use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS};
 use crate::idempotency::Idempotent;
 use crate::lease;
@@ -16,6 +17,7 @@ use crate::redis::RedisStore;
 use crate::session::{
     Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
 };
+use crate::token::{Revocations, RevocationsVersion, Token, TokenAdded};
 use crate::{Config, DeviceKey, Error};
 
 /// Events by shard, as [`Store::wait_events`] gives them.
@@ -205,6 +207,73 @@ impl Store {
                 Ok(())
             }
             Self::Redis(store) => store.idempotent_done(tenant, key, answer).await,
+        }
+    }
+
+    /// Makes a token count. Its times are given by the caller, from [`now_ms`](Self::now_ms).
+    pub async fn add_token(&self, token: &Token) -> Result<TokenAdded, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.add_token(token)),
+            Self::Redis(store) => store.add_token(token).await,
+        }
+    }
+
+    /// The token of this id, also one that is revoked or expired.
+    pub async fn token(&self, id: TokenId) -> Result<Option<Token>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.token(id)),
+            Self::Redis(store) => store.token(id).await,
+        }
+    }
+
+    /// The tenant's tokens, the oldest first.
+    pub async fn tokens(&self, tenant: &str) -> Result<Vec<Token>, Error> {
+        let mut tokens = match self {
+            Self::Memory(store) => store.tokens(tenant),
+            Self::Redis(store) => store.tokens(tenant).await?,
+        };
+        tokens.sort_by_key(|token| (token.created_ms, token.id));
+        Ok(tokens)
+    }
+
+    /// Makes a token of the tenant count no more, from now on and for ever; repeating it is harmless. `None` when
+    /// the tenant has no such token.
+    pub async fn revoke_token(&self, tenant: &str, id: TokenId) -> Result<Option<Token>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.revoke_token(tenant, id)),
+            Self::Redis(store) => store.revoke_token(tenant, id).await,
+        }
+    }
+
+    /// Every revoked token, unless they still are those of `known`.
+    pub async fn revocations(&self, known: Option<RevocationsVersion>) -> Result<Option<Revocations>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.revocations(known)),
+            Self::Redis(store) => store.revocations(known).await,
+        }
+    }
+
+    /// Adds an audit record, with the store's time.
+    pub async fn add_audit(&self, tenant: &str, record: &AuditRecord) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.add_audit(tenant, record);
+                Ok(())
+            }
+            Self::Redis(store) => store.add_audit(tenant, record).await,
+        }
+    }
+
+    /// The tenant's audit records behind `after`, the oldest first; `None` for the newest `limit`.
+    pub async fn audit(
+        &self,
+        tenant: &str,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<(Position, AuditRecord)>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.audit(tenant, after, limit)),
+            Self::Redis(store) => store.audit(tenant, after, limit).await,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use imlink_protocol::id::{check_device_id, check_path};
+use imlink_protocol::id::{check_device_id, check_path, check_tenant};
 
 pub(crate) const SEND_EXAMPLES: &str = "\
 Examples:
@@ -41,6 +41,12 @@ pub(crate) struct ClientArgs {
     /// The gateway's state directory, where its token is
     #[arg(long, global = true, env = "IMLINK_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Tenant to act in, for the gateway's own token [default: the token's tenant]
+    #[arg(long, global = true, env = "IMLINK_TENANT", value_name = "TENANT", value_parser = tenant)]
+    pub(crate) tenant: Option<String>,
+    /// PEM file with the authority of the gateway's certificate, for https [default: those of this machine]
+    #[arg(long, global = true, env = "IMLINK_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -199,6 +205,11 @@ pub(crate) struct WatchArgs {
 
 fn device_id(text: &str) -> Result<String, String> {
     check_device_id(text).map_err(|error| error.to_string())?;
+    Ok(text.into())
+}
+
+fn tenant(text: &str) -> Result<String, String> {
+    check_tenant(text).map_err(|error| error.to_string())?;
     Ok(text.into())
 }
 

@@ -5,6 +5,7 @@ mod cluster;
 mod keys;
 mod node;
 mod swarm;
+mod token;
 
 use clap::{Parser, Subcommand};
 
@@ -15,6 +16,7 @@ pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
 pub(crate) use keys::{KeysArgs, KeysCommand};
 pub(crate) use node::NodeArgs;
 pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};
+pub(crate) use token::{AuditArgs, TokenArgs, TokenCommand};
 
 /// Carries commands to small devices, reliably, and tells what became of them.
 ///
@@ -60,6 +62,11 @@ pub(crate) enum Command {
     /// Print users for Redis, each with no more rights than its role needs
     #[command(after_long_help = cluster::REDIS_ACL_EXAMPLES)]
     RedisAcl(RedisAclArgs),
+    /// Say what other backends may do, and take it back
+    #[command(after_long_help = token::TOKEN_EXAMPLES)]
+    Token(TokenArgs),
+    /// Print who changed which token or device, when and from where
+    Audit(AuditArgs),
     /// Attach many simulated devices, made of the real device client
     #[command(after_long_help = swarm::EXAMPLES)]
     Swarm(SwarmArgs),
@@ -85,6 +92,10 @@ mod tests {
             "imlink send lamp-17 led/set --hex 01 --wait acked --json",
             "imlink call lamp-17 led/get --json",
             "imlink watch --json",
+            "imlink token add --allow send,call:lamp-* --expires 30d --rate 100/s --tenant acme --name billing --json",
+            "imlink token list --json",
+            "imlink token revoke 0f1e2d3c4b5a6978 --json",
+            "imlink audit --json",
             "imlink swarm --devices 10 --json",
             "imlink demo --json",
             "imlink node list --json",

@@ -60,6 +60,12 @@ pub(crate) struct NodeArgs {
     /// Binary backend link (gateway, route)
     #[arg(long, value_name = "HOST:PORT|none")]
     backend_listen: Option<String>,
+    /// PEM file with the certificate of HTTP API and backend link, which may then listen beyond loopback
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// PEM file with its private key
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// Links of IM-servers (route)
     #[arg(long, value_name = "HOST:PORT")]
     node_listen: Option<String>,
@@ -102,6 +108,8 @@ impl NodeArgs {
             ("store_ca", &self.store_ca),
             ("http_listen", &self.http_listen),
             ("backend_listen", &self.backend_listen),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
             ("node_listen", &self.node_listen),
             ("device_listen", &self.device_listen),
             ("plain_listen", &self.plain_listen),

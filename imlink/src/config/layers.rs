@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::{Role, Settings};
 
 /// Environment variables that begin with `IMLINK_` and are no keys.
-const NOT_KEYS: &[&str] = &["IMLINK_CONFIG", "IMLINK_URL", "IMLINK_TOKEN_FILE"];
+const NOT_KEYS: &[&str] = &["IMLINK_CONFIG", "IMLINK_URL", "IMLINK_TOKEN_FILE", "IMLINK_TENANT", "IMLINK_CA_FILE"];
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -58,6 +58,8 @@ impl Role {
                 "cluster_secret",
                 "http_listen",
                 "backend_listen",
+                "tls_cert",
+                "tls_key",
                 "node_listen",
                 "node_address",
                 "token",
@@ -109,6 +111,10 @@ pub(crate) struct Settings {
     pub(crate) http_listen: Listen,
     /// Binary backend link.
     pub(crate) backend_listen: Listen,
+    /// PEM file with the certificate of HTTP API and backend link; empty: no TLS, and loopback only.
+    pub(crate) tls_cert: String,
+    /// PEM file with its private key.
+    pub(crate) tls_key: String,
     /// Links of IM-servers.
     pub(crate) node_listen: Listen,
     /// What IM-servers dial, `host:port`; empty: the address really bound.
@@ -171,6 +177,8 @@ impl Settings {
             store_ca: String::new(),
             http_listen: local(8080),
             backend_listen: local(7002),
+            tls_cert: String::new(),
+            tls_key: String::new(),
             node_listen: node,
             node_address: String::new(),
             device_listen: devices,
@@ -188,6 +196,16 @@ impl Settings {
             route: imlink_route::Limits::default(),
             server: ServerLimits::default(),
             store_limits: StoreLimits::default(),
+        }
+    }
+
+    /// Certificate and key of HTTP API and backend link, if they are configured.
+    pub(crate) fn tls(&self) -> anyhow::Result<Option<imlink_route::TlsFiles>> {
+        match (self.tls_cert.as_str(), self.tls_key.as_str()) {
+            ("", "") => Ok(None),
+            ("", _) => anyhow::bail!("tls_key is given without tls_cert: give both, or none"),
+            (_, "") => anyhow::bail!("tls_cert is given without tls_key: give both, or none"),
+            (certificate, key) => Ok(Some(imlink_route::TlsFiles { certificate: certificate.into(), key: key.into() })),
         }
     }
 

@@ -37,7 +37,10 @@ pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
     }
     let mut settings = effective.settings;
     let plain = if settings.allow_plain { Listen::NONE } else { settings.plain_listen };
-    let listens = [settings.http_listen, settings.backend_listen, plain, settings.ops_listen];
+    let mut listens = vec![plain, settings.ops_listen];
+    if settings.tls()?.is_none() {
+        listens.extend([settings.http_listen, settings.backend_listen]);
+    }
     if let Some(open) = listens.into_iter().find_map(|listen| check_loopback(listen.address()?).err()) {
         return refuse(&open);
     }
@@ -145,6 +148,7 @@ fn route_config(settings: &Settings, is_cluster: bool) -> anyhow::Result<imlink_
         server_labels: settings.server_labels.clone(),
         cluster_secret: settings.cluster_secret.clone(),
         node_key: None,
+        tls: settings.tls()?,
         limits: settings.route.clone(),
     })
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Epoch, MessageId};
+use crate::id::{Epoch, MessageId, TokenId};
 use crate::key::Key;
 use crate::message::Code;
 
@@ -204,6 +204,8 @@ pub struct Deliver<'a> {
     pub expires_ms: u64,
     /// The route wants `Acked` or `Settled` for it.
     pub report: bool,
+    /// Who sent it: after this token is revoked it is not handed to the device.
+    pub token: TokenId,
     /// The command.
     pub payload: &'a [u8],
 }

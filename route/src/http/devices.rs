@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use imlink_protocol::id::{TENANT_DEFAULT, check_device_id};
+use imlink_protocol::id::check_device_id;
 use imlink_store::session::{Proof, Provisioned};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::guard::Change;
 use super::openapi::Refusals;
 use super::problem::Problem;
 use super::query::Query;
 use super::views::{DeviceList, DeviceView};
 use super::{Api, payload};
+use crate::access::{Caller, Verb};
 use crate::request::Failure;
 
 /// Devices on one page unless asked otherwise.
@@ -49,7 +52,7 @@ pub enum ProofName {
 ///
 /// Repeating it is harmless: mailbox and session stay. A revoked device keeps its mailbox and loses its session.
 #[utoipa::path(
-    put, path = "/v1/devices/{id}", tag = "devices",
+    put, path = "/v1/devices/{id}", tag = "devices", security(("token" = ["provision"])),
     params(("id" = String, Path, description = "1–64 bytes of A-Z a-z 0-9 . _ : -")),
     request_body(content = Option<NewDevice>, description = "may be left out"),
     responses(
@@ -60,6 +63,7 @@ pub enum ProofName {
 )]
 pub(super) async fn put(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -71,36 +75,38 @@ pub(super) async fn put(
     let proof = match wanted.proof {
         ProofName::Plain => Proof::Plain,
     };
-    let status = if wanted.revoked {
-        api.route.revoke(TENANT_DEFAULT, &id).await?;
-        StatusCode::OK
+    let (status, what) = if wanted.revoked {
+        api.route.revoke(&caller.tenant, &id).await?;
+        (StatusCode::OK, "device-revoked")
     } else {
-        match api.route.provision(TENANT_DEFAULT, &id, proof).await? {
-            Provisioned::Created => StatusCode::CREATED,
+        match api.route.provision(&caller.tenant, &id, proof).await? {
+            Provisioned::Created => (StatusCode::CREATED, "device-provisioned"),
             Provisioned::Updated => {
-                api.route.restore(TENANT_DEFAULT, &id).await?;
-                StatusCode::OK
+                api.route.restore(&caller.tenant, &id).await?;
+                (StatusCode::OK, "device-provisioned-again")
             }
         }
     };
-    let device = api.route.identity(TENANT_DEFAULT, &id).await?;
+    let change = Extension(Change { what, object: id.clone() });
+    let device = api.route.identity(&caller.tenant, &id).await?;
     let location = [(header::LOCATION, format!("/v1/devices/{id}"))];
-    Ok((status, location, Json(DeviceView::from(device))).into_response())
+    Ok((status, location, change, Json(DeviceView::from(device))).into_response())
 }
 
 /// Show a device.
 #[utoipa::path(
-    get, path = "/v1/devices/{id}", tag = "devices",
+    get, path = "/v1/devices/{id}", tag = "devices", security(("token" = ["devices"])),
     params(("id" = String, Path, description = "device id")),
     responses((status = 200, description = "the device", body = DeviceView), Refusals),
 )]
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<DeviceView>, Problem> {
     Query::new(query.as_deref(), &[])?;
-    let device = api.route.identity(TENANT_DEFAULT, &device_id(id)?).await?;
+    let device = api.route.identity(&caller.tenant, &device_id(id)?).await?;
     Ok(Json(device.into()))
 }
 
@@ -108,38 +114,45 @@ pub(super) async fn get(
 ///
 /// Its session is closed, and what waits for it is gone.
 #[utoipa::path(
-    delete, path = "/v1/devices/{id}", tag = "devices",
+    delete, path = "/v1/devices/{id}", tag = "devices", security(("token" = ["provision"])),
     params(("id" = String, Path, description = "device id")),
     responses((status = 204, description = "removed"), Refusals),
 )]
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
     Query::new(query.as_deref(), &[])?;
-    api.route.remove(TENANT_DEFAULT, &device_id(id)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let id = device_id(id)?;
+    api.route.remove(&caller.tenant, &id).await?;
+    Ok((StatusCode::NO_CONTENT, Extension(Change { what: "device-removed", object: id })).into_response())
 }
 
 /// List devices, page by page, in the order of their ids.
 #[utoipa::path(
-    get, path = "/v1/devices", tag = "devices",
+    get, path = "/v1/devices", tag = "devices", security(("token" = ["devices"])),
     params(
         ("after" = Option<String>, Query, description = "only ids behind this one"),
         ("limit" = Option<usize>, Query, description = "devices on a page, 1–1000, default 100"),
     ),
-    responses((status = 200, description = "a page", body = DeviceList), Refusals),
+    responses((status = 200, description = "a page; of a token that may see some devices only, those of the page that it may see", body = DeviceList), Refusals),
 )]
-pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Result<Json<DeviceList>, Problem> {
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<DeviceList>, Problem> {
     let query = Query::new(query.as_deref(), &["after", "limit"])?;
     let limit = query.number("limit", 1, PAGE_MAX)?.unwrap_or(PAGE_DEFAULT);
     let after = query.text("after").unwrap_or_default();
     if !after.is_empty() {
         device_id(after.into())?;
     }
-    let devices = api.route.devices(TENANT_DEFAULT, after, limit).await?;
+    let mut devices = api.route.devices(&caller.tenant, after, limit).await?;
     let next = (devices.len() >= limit).then(|| devices.last().cloned()).flatten();
+    devices.retain(|device| caller.allows(Verb::Devices, Some(device)));
     Ok(Json(DeviceList { devices, next }))
 }
 

@@ -1,3 +1,5 @@
+mod access;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -296,6 +298,9 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("/v1/devices/{id}/calls/{path}", &["post"]),
     ("/v1/events", &["get"]),
     ("/v1/events/commit", &["post"]),
+    ("/v1/tokens", &["get", "post"]),
+    ("/v1/tokens/{id}", &["get", "delete"]),
+    ("/v1/audit", &["get"]),
     ("/v1/servers", &["get"]),
     ("/v1/openapi.json", &["get"]),
     ("/healthz", &["get"]),

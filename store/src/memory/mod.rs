@@ -8,6 +8,7 @@ mod events;
 mod keyed;
 mod nodes;
 mod shard;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use imlink_protocol::id::{Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Epoch, Fingerprint, MessageId, TokenId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -23,6 +24,8 @@ use self::events::Events;
 use self::keyed::{Interfaces, Keys, Leases};
 use self::nodes::Nodes;
 use self::shard::Shards;
+use self::tokens::{Audit, Tokens};
+use crate::audit::AuditRecord;
 use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS};
 use crate::idempotency::Idempotent;
 use crate::lease;
@@ -32,6 +35,7 @@ use crate::record::{Moment, Record};
 use crate::session::{
     Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
 };
+use crate::token::{Revocations, RevocationsVersion, Token, TokenAdded};
 use crate::tries::{Earlier, Tries};
 use crate::{Config, DeviceKey, Error};
 
@@ -50,6 +54,8 @@ struct Contents {
     events: Events,
     interfaces: Interfaces,
     keys: Mutex<Keys>,
+    tokens: RwLock<Tokens>,
+    audit: Mutex<Audit>,
     routes: Mutex<Leases<lease::Route>>,
     servers: Mutex<Leases<lease::Server>>,
     nodes: Mutex<Nodes>,
@@ -65,6 +71,8 @@ impl MemoryStore {
             events: Events::new(config),
             interfaces: Interfaces::new(config.interfaces_max),
             keys: Mutex::new(Keys::new(config)),
+            tokens: RwLock::default(),
+            audit: Mutex::default(),
             routes: Mutex::default(),
             servers: Mutex::default(),
             nodes: Mutex::default(),
@@ -203,6 +211,34 @@ impl MemoryStore {
 
     pub(crate) fn idempotent_done(&self, tenant: &str, key: &str, answer: &[u8]) {
         self.contents.keys.lock().done(tenant, key, answer);
+    }
+
+    pub(crate) fn add_token(&self, token: &Token) -> TokenAdded {
+        self.contents.tokens.write().add(token, now().now_ms)
+    }
+
+    pub(crate) fn token(&self, id: TokenId) -> Option<Token> {
+        self.contents.tokens.read().read(id)
+    }
+
+    pub(crate) fn tokens(&self, tenant: &str) -> Vec<Token> {
+        self.contents.tokens.read().list(tenant)
+    }
+
+    pub(crate) fn revoke_token(&self, tenant: &str, id: TokenId) -> Option<Token> {
+        self.contents.tokens.write().revoke(tenant, id, now().now_ms)
+    }
+
+    pub(crate) fn revocations(&self, known: Option<RevocationsVersion>) -> Option<Revocations> {
+        self.contents.tokens.read().revocations(known)
+    }
+
+    pub(crate) fn add_audit(&self, tenant: &str, record: &AuditRecord) {
+        self.contents.audit.lock().add(tenant, record, now().now_ms);
+    }
+
+    pub(crate) fn audit(&self, tenant: &str, after: Option<Position>, limit: usize) -> Vec<(Position, AuditRecord)> {
+        self.contents.audit.lock().read(tenant, after, limit)
     }
 
     pub(crate) fn append_events(&self, batches: &[EventBatch]) -> Vec<EventsStored> {

@@ -16,6 +16,7 @@ mod nodes;
 mod script;
 mod server_info;
 mod tables;
+mod tokens;
 
 use std::sync::Arc;
 

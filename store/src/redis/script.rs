@@ -1,7 +1,8 @@
 //! The scripts, each loaded when a connection is made and called by its hash.
 //!
 //! A script that frees, or whose growth is bounded for each provisioned device, is flagged `allow-oom`: a full
-//! Redis still attaches devices, reads and trims. `append`, `events`, `provision` and `idempotent` are not.
+//! Redis still attaches devices, reads and trims. `append`, `events`, `provision`,
+//! `idempotent` and `token_add` are not.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +14,7 @@ pub(super) enum Call {
     Acknowledge,
     Append,
     Attach,
+    Audit,
     Commit,
     Detach,
     EnrolNode,
@@ -28,8 +30,12 @@ pub(super) enum Call {
     Remove,
     RemoveNode,
     Restore,
+    Revocations,
     Revoke,
     State,
+    TokenAdd,
+    TokenRevoke,
+    Tokens,
 }
 
 impl Call {
@@ -125,7 +131,7 @@ const LEAVE: &str = include_str!("scripts/device/leave.lua");
 const STATE: &str = include_str!("scripts/device/state.lua");
 
 /// In the order of [`Call`].
-const TEXTS: [Text; 20] = [
+const TEXTS: [Text; 25] = [
     text(Call::Acknowledge, ALLOW_OOM, &[BASE, IDS, ENDS, TRIM, DOUBT], include_str!("scripts/acknowledge.lua")),
     text(Call::Append, "", &[BASE, IDS, ENDS, EXPIRY, DOUBT, LINEAGE], include_str!("scripts/append.lua")),
     text(
@@ -134,6 +140,7 @@ const TEXTS: [Text; 20] = [
         &[BASE, IDS, ENDS, TRIM, EXPIRY, DOUBT, LINEAGE, PAGE],
         include_str!("scripts/attach.lua"),
     ),
+    text(Call::Audit, ALLOW_OOM, &[], include_str!("scripts/audit.lua")),
     text(Call::Commit, ALLOW_OOM, &[], include_str!("scripts/commit.lua")),
     text(Call::Detach, ALLOW_OOM, &[BASE, ENDS, EXPIRY, LEAVE], include_str!("scripts/detach.lua")),
     text(Call::EnrolNode, "", &[], include_str!("scripts/enrol_node.lua")),
@@ -149,8 +156,12 @@ const TEXTS: [Text; 20] = [
     text(Call::Remove, ALLOW_OOM, &[BASE], include_str!("scripts/remove.lua")),
     text(Call::RemoveNode, ALLOW_OOM, &[], include_str!("scripts/remove_node.lua")),
     text(Call::Restore, ALLOW_OOM, &[], include_str!("scripts/restore.lua")),
+    text(Call::Revocations, ALLOW_OOM, &[], include_str!("scripts/revocations.lua")),
     text(Call::Revoke, ALLOW_OOM, &[BASE, ENDS, EXPIRY, LEAVE], include_str!("scripts/revoke.lua")),
     text(Call::State, ALLOW_OOM, &[BASE, IDS, ENDS, EXPIRY, STATE], include_str!("scripts/state.lua")),
+    text(Call::TokenAdd, "", &[], include_str!("scripts/token_add.lua")),
+    text(Call::TokenRevoke, ALLOW_OOM, &[], include_str!("scripts/token_revoke.lua")),
+    text(Call::Tokens, ALLOW_OOM, &[], include_str!("scripts/tokens.lua")),
 ];
 
 const _: () = {

@@ -72,6 +72,7 @@ fn message(n: u8) -> Append {
         retry: false,
         key: Key([1, 2, 3, n]),
         fingerprint: Fingerprint::NONE,
+        token: TokenId::NONE,
         ttl_s: 60,
         payload: Bytes::from_static(b"payload"),
         mailbox_max: 1000,

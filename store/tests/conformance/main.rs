@@ -14,6 +14,7 @@ mod properties;
 mod retries;
 mod scene;
 mod tables;
+mod tokens;
 
 /// Makes a test for each engine of each behaviour, which is an `async fn(Store)` of the module.
 macro_rules! behaviours {

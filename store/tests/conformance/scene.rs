@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::message::Code;
 use imlink_store::acl::Role;
@@ -64,6 +64,7 @@ pub(crate) fn message(device: &DeviceKey, n: u8) -> Append {
         retry: false,
         key: Key([1, 2, 3, n]),
         fingerprint: Fingerprint::NONE,
+        token: TokenId::NONE,
         ttl_s: 0,
         payload: Bytes::copy_from_slice(&[n; 16]),
         mailbox_max: 1000,

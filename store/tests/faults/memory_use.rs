@@ -32,7 +32,7 @@ async fn a_device_with_one_waiting_message_costs_at_most_600_bytes() {
     let stated = Fingerprint([7; 16]);
     attach(&store, &Attach { fingerprint: stated, ..hello(&key, 1) }).await;
     let attached = bytes_of(&server, &key).await;
-    append(&store, &Append { ttl_s: 60, fingerprint: stated, ..message(&key, 1) }).await;
+    append(&store, &Append { ttl_s: 60, fingerprint: stated, token: TokenId([7; 8]), ..message(&key, 1) }).await;
     let waiting = bytes_of(&server, &key).await;
     store.set_next_key(&key, &[8; 32]).await.expect("store");
     let changing = bytes_of(&server, &key).await;

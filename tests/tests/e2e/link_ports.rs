@@ -129,8 +129,9 @@ async fn the_backend_port_takes_only_the_token_and_cuts_nonsense() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
     let bystander = Bystander::attach(&api, node.devices(), node.backends()).await;
-    let greeting =
-        |version, token: &'static str, name: &'static str| framed(&FromBackend::Hello { version, token, name });
+    let greeting = |version, token: &'static str, name: &'static str| {
+        framed(&FromBackend::Hello { version, token, name, tenant: "" })
+    };
     let ended = async || api.metric("imlink_route_links_ended_total", "").await;
     let cases: Vec<(&str, Vec<u8>, Option<Failure>)> = vec![
         ("garbage", vec![0xff; 64], None),

@@ -129,6 +129,7 @@ pub(crate) fn send(device: &str, wait: Wait) -> Send {
         wait,
         timeout: Some(Duration::from_secs(5)),
         idempotency_key: None,
+        token: imlink_protocol::TokenId::NONE,
         payload: Bytes::from_static(b"on"),
     }
 }

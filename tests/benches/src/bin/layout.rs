@@ -14,7 +14,7 @@ use imlink_bench::usage::{Mark, Server as Process};
 use imlink_bench::wire::imlink::{TOKEN, device_id};
 use imlink_link::{Link, OUTBOX_LEN_DEFAULT};
 use imlink_protocol::frame;
-use imlink_protocol::id::Fingerprint;
+use imlink_protocol::id::{Fingerprint, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::link::node::{Deliver, Registered, ToRoute, ToServer};
 use imlink_server::{Config, Limits, Login, Server};
@@ -170,6 +170,7 @@ impl Driver {
             retry: false,
             key: Key::raw("led/set"),
             fingerprint: Fingerprint::NONE,
+            token: TokenId::NONE,
             ttl_s: 0,
             payload,
             mailbox_max: 1_000,
@@ -182,6 +183,7 @@ impl Driver {
             key: append.key,
             expires_ms: stored.expires_ms,
             report: true,
+            token: TokenId::NONE,
             payload: &append.payload,
         };
         imlink_link::encode_onto(&ToServer::Deliver(deliver), &mut self.frames)?;
