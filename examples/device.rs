@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! imlink gateway                                            # in one terminal
-//! imlink device add lamp-17
+//! imlink device add lamp-17 --plain
 //! cargo run -p imlink-examples --bin device -- lamp-17      # in another one
 //! imlink send lamp-17 led/set --hex 01 --wait acked
 //! imlink call lamp-17 led/get

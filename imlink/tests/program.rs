@@ -93,7 +93,7 @@ fn a_gateway_leaves_in_good_order_when_asked() {
     let listening = next("the gateway listens");
     let url = format!("http://{}", listening["http"].as_str().unwrap());
     let client = ["--url", &url, "--state-dir", state.path().to_str().unwrap(), "--json"];
-    let (status, stdout, stderr) = run(&[&["device", "add", "lamp-17"], &client[..]].concat());
+    let (status, stdout, stderr) = run(&[&["device", "add", "lamp-17", "--plain"], &client[..]].concat());
     assert_eq!(status, Some(0), "{stderr}");
     assert!(stdout.contains("\"id\":\"lamp-17\""), "{stdout}");
     let late = ["send", "lamp-17", "led/set", "--hex", "01", "--wait", "acked", "--timeout", "0.2"];

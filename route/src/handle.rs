@@ -9,7 +9,7 @@ use imlink_protocol::id::MessageId;
 use imlink_protocol::link::backend::{Failure, State};
 use imlink_store::DeviceKey;
 use imlink_store::mailbox::Cancelled;
-use imlink_store::session::{Identity, Proof, Provisioned, Session};
+use imlink_store::session::{Identity, NextKey, Proof, Provisioned, Session};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
@@ -18,6 +18,7 @@ use crate::call::Question;
 use crate::config::Limits;
 use crate::core::{Core, store_failed, unknown_device};
 use crate::events::{self, Events, Positions};
+use crate::http::KeysView;
 use crate::kick;
 use crate::lookups::{Request, submit};
 use crate::node;
@@ -148,6 +149,27 @@ impl Route {
         let restored = self.core.store.restore(&device).await.map_err(|error| store_failed(&error))?;
         self.core.devices.forget(device.as_str());
         restored.ok_or_else(|| unknown_device(&device))
+    }
+
+    /// Gives a device the key that follows its current one.
+    pub async fn set_next_key(&self, tenant: &str, device: &str, next: &[u8; 32]) -> Result<NextKey, Failed> {
+        let device = key(tenant, device)?;
+        match self.core.store.set_next_key(&device, next).await.map_err(|error| store_failed(&error))? {
+            NextKey::UnknownDevice => Err(unknown_device(&device)),
+            set => Ok(set),
+        }
+    }
+
+    /// What devices of `tenant` are flashed with beside their own keys; `None` when the route has no keys.
+    pub fn keys_view(&self, tenant: &str) -> Option<KeysView> {
+        let config = &self.core.config;
+        let keys = config.keys.as_ref()?;
+        Some(KeysView {
+            current: keys.current.public().to_string(),
+            next: keys.next.public().to_string(),
+            fleet_psk: config.fleet_psks.contains_key(tenant),
+            addresses: config.device_address.clone().into_iter().collect(),
+        })
     }
 
     /// Forgets a device, its mailbox included, and closes its session.

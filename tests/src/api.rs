@@ -97,7 +97,8 @@ impl Api {
     /// Provisions a plain device; again while the store is slow.
     pub async fn provision(&self, device: &str) {
         eventually(&format!("{device} provisioned"), Duration::from_secs(20), async || {
-            let answer = self.ask(self.request(Method::PUT, &format!("/v1/devices/{device}"))).await;
+            let request = self.request(Method::PUT, &format!("/v1/devices/{device}"));
+            let answer = self.ask(request.json(&serde_json::json!({ "proof": "plain" }))).await;
             assert!(matches!(answer.status, 200 | 201 | 503), "{answer:?}");
             (answer.status != 503).then_some(())
         })
@@ -106,8 +107,12 @@ impl Api {
 
     /// Revokes a device.
     pub async fn revoke(&self, device: &str) -> Answer {
-        let request = self.request(Method::PUT, &format!("/v1/devices/{device}"));
-        self.ask(request.header("content-type", "application/json").body(r#"{"revoked":true}"#)).await
+        self.ask(self.request(Method::POST, &format!("/v1/devices/{device}/revoke"))).await
+    }
+
+    /// Restores a revoked device.
+    pub async fn restore(&self, device: &str) -> Answer {
+        self.ask(self.request(Method::POST, &format!("/v1/devices/{device}/restore"))).await
     }
 
     /// Sends a message; `query` is such as `?wait=acked`, or empty.

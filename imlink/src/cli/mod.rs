@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod device;
 mod keys;
 mod node;
 mod swarm;
@@ -9,8 +10,9 @@ mod token;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use client::{
-    CallArgs, ClientArgs, DeviceArgs, DeviceCommand, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs,
+pub(crate) use client::{CallArgs, ClientArgs, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs};
+pub(crate) use device::{
+    AddArgs, DeviceArgs, DeviceCommand, ExportArgs, FlashArgs, FlashFormat, ImportArgs, RotateArgs, TableFormat,
 };
 pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
 pub(crate) use keys::{KeysArgs, KeysCommand};
@@ -21,7 +23,7 @@ pub(crate) use token::{AuditArgs, TokenArgs, TokenCommand};
 /// Carries commands to small devices, reliably, and tells what became of them.
 ///
 /// Start with `imlink demo` (no configuration, nothing kept), then `imlink gateway` in one terminal and
-/// `imlink device add lamp-17` in another.
+/// `imlink device add lamp-17 --plain` in another.
 #[derive(Debug, Parser)]
 #[command(name = "imlink", version, propagate_version = true, after_help = crate::exit::HELP)]
 pub(crate) struct Cli {
@@ -42,7 +44,8 @@ pub(crate) enum Command {
     /// Run an IM-server of a cluster: it holds the long connections of devices
     #[command(after_long_help = node::SERVER_EXAMPLES)]
     Server(NodeArgs),
-    /// Say which devices may attach, and look at them
+    /// Say which devices may attach and with which keys, and look at them
+    #[command(after_long_help = device::EXAMPLES)]
     Device(DeviceArgs),
     /// Show and change the keys that devices log in to
     #[command(after_long_help = keys::EXAMPLES)]

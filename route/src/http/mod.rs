@@ -40,7 +40,7 @@ use metrics::Metrics;
 use rules::Rules;
 
 pub use audit::{AuditList, AuditView};
-pub use devices::{NewDevice, ProofName};
+pub use devices::{NewDevice, NewKey, ProofName};
 pub use ops::METRICS_TYPE;
 pub use payload::JsonPayload;
 pub use problem::{CONTENT_TYPE as PROBLEM_TYPE, More, Problem};
@@ -48,7 +48,8 @@ pub(crate) use serve::serve;
 pub use serve::{NotLoopback, check_loopback};
 pub use tokens::{NewToken, NewTokenView, TokenList, TokenView};
 pub use views::{
-    DeviceList, DeviceView, EventView, MailboxView, MessageView, PathView, ServerList, ServerView, SessionView,
+    DeviceList, DeviceView, EventView, KeysView, MailboxView, MessageView, PathView, ServerList, ServerView,
+    SessionView,
 };
 
 /// Requests in flight over HTTP; the next one is refused as `overloaded`.
@@ -71,6 +72,10 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(devices::list))
         .routes(routes!(devices::put, devices::get, devices::delete))
+        .routes(routes!(devices::put_next_key))
+        .routes(routes!(devices::revoke))
+        .routes(routes!(devices::restore))
+        .routes(routes!(devices::keys))
         .routes(routes!(messages::post, messages::get, messages::delete))
         .routes(routes!(calls::post))
         .routes(routes!(events::get))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Fingerprint};
+use imlink_protocol::id::{Cursor, Fingerprint, TokenId};
 use imlink_protocol::key::Key;
 use imlink_store::acl::{Role, rules};
 use imlink_store::event::{EventBatch, Position, SHARDS};

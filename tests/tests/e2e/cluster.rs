@@ -49,6 +49,27 @@ async fn any_route_reaches_a_device_at_any_server() {
 }
 
 #[tokio::test]
+async fn a_device_revoked_at_any_route_is_cut_within_two_seconds_wherever_it_is() {
+    let cluster = Cluster::start(2, 2, &[]).await;
+    let (_, device) = lamp(&cluster).await;
+    let began = Instant::now();
+    let revoked = cluster.routes[1].api().revoke("lamp").await;
+    assert_eq!((revoked.status, &revoked.json()["revoked"]), (200, &true.into()), "{revoked:?}");
+    eventually("the session is closed", Duration::from_secs(2), async || {
+        device.link().filter(|link| !link.is_attached())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(2));
+    for route in &cluster.routes {
+        assert_eq!(route.api().send("lamp", "led/set", "", *b"1").await.problem(), "revoked");
+        assert!(!route.api().is_online("lamp").await);
+    }
+    drop(device);
+    assert_eq!(cluster.routes[0].api().restore("lamp").await.status, 200);
+    Device::start("lamp", &cluster.logins()).attached(1).await;
+}
+
+#[tokio::test]
 async fn events_of_every_server_reach_every_route() {
     let cluster = Cluster::start(2, 2, &[]).await;
     let mut streams = Vec::new();

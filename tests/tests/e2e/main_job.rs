@@ -321,9 +321,9 @@ async fn a_revoked_device_is_cut_within_two_seconds_and_stays_out() {
     .await;
     assert!(began.elapsed() < Duration::from_secs(2));
     assert!(!api.is_online("lamp").await);
-    // Provisioned anew, it may come back.
+    // Restored, it may come back.
     drop(device);
-    api.provision("lamp").await;
+    assert_eq!(api.restore("lamp").await.status, 200);
     let device = Device::start("lamp", &[node.devices()]);
     device.attached(1).await;
 }
