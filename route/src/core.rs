@@ -231,7 +231,7 @@ pub(crate) fn unknown_device(device: &DeviceKey) -> Failed {
 }
 
 pub(crate) fn revoked(device: &DeviceKey) -> Failed {
-    let why = format!("device {} was revoked; provision it anew to use it again", device.device());
+    let why = format!("device {} was revoked; restore it to use it again", device.device());
     Failed::new(Failure::Revoked, why)
 }
 

@@ -116,7 +116,7 @@ impl Route {
         }
     }
 
-    /// Makes a device known, or changes how it proves itself; undoes a revocation.
+    /// Makes a device known, or changes how it proves itself; a revocation stays.
     pub async fn provision(&self, tenant: &str, device: &str, proof: Proof) -> Result<Provisioned, Failed> {
         let device = key(tenant, device)?;
         let provisioned = self.core.store.provision(&device, proof).await;
@@ -141,6 +141,14 @@ impl Route {
         let device = key(tenant, device)?;
         let revoked = self.core.store.revoke(&device).await;
         self.shut_out(device, revoked)
+    }
+
+    /// Takes a revoked device back; answers whether it was revoked.
+    pub async fn restore(&self, tenant: &str, device: &str) -> Result<bool, Failed> {
+        let device = key(tenant, device)?;
+        let restored = self.core.store.restore(&device).await.map_err(|error| store_failed(&error))?;
+        self.core.devices.forget(device.as_str());
+        restored.ok_or_else(|| unknown_device(&device))
     }
 
     /// Forgets a device, its mailbox included, and closes its session.

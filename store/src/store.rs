@@ -13,7 +13,9 @@ use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
 use crate::memory::MemoryStore;
 use crate::redis::RedisStore;
-use crate::session::{Attach, Attached, Head, Identity, Proof, Provisioned, Reassert, Reasserted, Session};
+use crate::session::{
+    Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
+};
 use crate::token::{Revocations, RevocationsVersion, Token, TokenAdded};
 use crate::{Config, DeviceKey, Error};
 
@@ -43,7 +45,7 @@ impl Store {
         RedisStore::open(url, config).await.map(Self::Redis)
     }
 
-    /// Provisions a device: its proof is set, a revocation lifted; mailbox and session stay.
+    /// Provisions a device: its proof is set; mailbox, session and revocation stay.
     pub async fn provision(&self, device: &DeviceKey, proof: Proof) -> Result<Provisioned, Error> {
         match self {
             Self::Memory(store) => Ok(store.provision(device, proof)),
@@ -65,6 +67,31 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.revoke(device)),
             Self::Redis(store) => store.revoke(device).await,
+        }
+    }
+
+    /// Lifts a revocation; answers whether there was one. `None` is an unknown device.
+    pub async fn restore(&self, device: &DeviceKey) -> Result<Option<bool>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.restore(device)),
+            Self::Redis(store) => store.restore(device).await,
+        }
+    }
+
+    /// Makes `key` (an X25519 public key) the device's next one, beside the current one.
+    pub async fn set_next_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Result<NextKey, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.set_next_key(device, key)),
+            Self::Redis(store) => store.set_next_key(device, key).await,
+        }
+    }
+
+    /// The device proved `key`: if that is its next one, it becomes the current one, and the one before is
+    /// refused from now on. Repeating it is harmless.
+    pub async fn promote_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Result<Promoted, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.promote_key(device, key)),
+            Self::Redis(store) => store.promote_key(device, key).await,
         }
     }
 

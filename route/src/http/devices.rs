@@ -81,7 +81,10 @@ pub(super) async fn put(
     } else {
         match api.route.provision(&caller.tenant, &id, proof).await? {
             Provisioned::Created => (StatusCode::CREATED, "device-provisioned"),
-            Provisioned::Updated => (StatusCode::OK, "device-provisioned-again"),
+            Provisioned::Updated => {
+                api.route.restore(&caller.tenant, &id).await?;
+                (StatusCode::OK, "device-provisioned-again")
+            }
         }
     };
     let change = Extension(Change { what, object: id.clone() });

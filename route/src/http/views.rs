@@ -252,6 +252,6 @@ const fn kind_name(kind: Kind) -> &'static str {
 const fn proof_name(proof: &Proof) -> &'static str {
     match proof {
         Proof::Plain => "plain",
-        Proof::PublicKey(_) => "public-key",
+        Proof::Keys { .. } => "public-key",
     }
 }

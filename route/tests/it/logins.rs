@@ -111,7 +111,7 @@ async fn who_may_not_log_in_is_told_why() {
     setup.device("lamp").await;
     assert_eq!(rejected(&setup, &framed(hello("lamp"))).await, RejectCode::NoServer);
     let keyed = DeviceKey::single("keyed").unwrap();
-    setup.store.provision(&keyed, Proof::PublicKey([1; 32])).await.unwrap();
+    setup.store.provision(&keyed, Proof::key([1; 32])).await.unwrap();
     assert_eq!(rejected(&setup, &framed(hello("keyed"))).await, RejectCode::UnknownDevice);
     setup.route().revoke("-", "lamp").await.unwrap();
     assert_eq!(rejected(&setup, &framed(hello("lamp"))).await, RejectCode::Revoked);

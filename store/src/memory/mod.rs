@@ -29,7 +29,9 @@ use crate::idempotency::Idempotent;
 use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
 use crate::record::{Moment, Record};
-use crate::session::{Attach, Attached, Head, Identity, Proof, Provisioned, Reassert, Reasserted, Session};
+use crate::session::{
+    Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
+};
 use crate::token::{Revocations, RevocationsVersion, Token, TokenAdded};
 use crate::tries::{Earlier, Tries};
 use crate::{Config, DeviceKey, Error};
@@ -93,6 +95,20 @@ impl MemoryStore {
     pub(crate) fn revoke(&self, device: &DeviceKey) -> Option<Option<Session>> {
         let at = now();
         self.contents.devices.lock(device).get_mut().map(|record| record.revoke(at))
+    }
+
+    pub(crate) fn restore(&self, device: &DeviceKey) -> Option<bool> {
+        self.contents.devices.lock(device).get_mut().map(Record::restore)
+    }
+
+    pub(crate) fn set_next_key(&self, device: &DeviceKey, key: &[u8; 32]) -> NextKey {
+        let mut devices = self.contents.devices.lock(device);
+        devices.get_mut().map_or(NextKey::UnknownDevice, |record| record.set_next_key(key))
+    }
+
+    pub(crate) fn promote_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Promoted {
+        let mut devices = self.contents.devices.lock(device);
+        devices.get_mut().map_or(Promoted::UnknownDevice, |record| record.promote_key(key))
     }
 
     pub(crate) fn remove(&self, device: &DeviceKey) -> Option<Option<Session>> {

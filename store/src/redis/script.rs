@@ -19,10 +19,13 @@ pub(super) enum Call {
     Idempotent,
     IdempotentDone,
     Lease,
+    NextKey,
+    PromoteKey,
     Provision,
     Read,
     Reassert,
     Remove,
+    Restore,
     Revocations,
     Revoke,
     State,
@@ -100,7 +103,7 @@ const LEAVE: &str = include_str!("scripts/device/leave.lua");
 const STATE: &str = include_str!("scripts/device/state.lua");
 
 /// In the order of [`Call`].
-const TEXTS: [Text; 20] = [
+const TEXTS: [Text; 23] = [
     text(Call::Acknowledge, ALLOW_OOM, &[BASE, IDS, ENDS, TRIM, DOUBT], include_str!("scripts/acknowledge.lua")),
     text(Call::Append, "", &[BASE, IDS, ENDS, EXPIRY, DOUBT, LINEAGE], include_str!("scripts/append.lua")),
     text(
@@ -116,10 +119,13 @@ const TEXTS: [Text; 20] = [
     text(Call::Idempotent, "", &[], include_str!("scripts/idempotent.lua")),
     text(Call::IdempotentDone, ALLOW_OOM, &[], include_str!("scripts/idempotent_done.lua")),
     text(Call::Lease, ALLOW_OOM, &[], include_str!("scripts/lease.lua")),
+    text(Call::NextKey, ALLOW_OOM, &[], include_str!("scripts/next_key.lua")),
+    text(Call::PromoteKey, ALLOW_OOM, &[], include_str!("scripts/promote_key.lua")),
     text(Call::Provision, "", &[], include_str!("scripts/provision.lua")),
     text(Call::Read, ALLOW_OOM, &[BASE, IDS, ENDS, EXPIRY, PAGE], include_str!("scripts/read.lua")),
     text(Call::Reassert, ALLOW_OOM, &[BASE, DOUBT, LINEAGE], include_str!("scripts/reassert.lua")),
     text(Call::Remove, ALLOW_OOM, &[BASE], include_str!("scripts/remove.lua")),
+    text(Call::Restore, ALLOW_OOM, &[], include_str!("scripts/restore.lua")),
     text(Call::Revocations, ALLOW_OOM, &[], include_str!("scripts/revocations.lua")),
     text(Call::Revoke, ALLOW_OOM, &[BASE, ENDS, EXPIRY, LEAVE], include_str!("scripts/revoke.lua")),
     text(Call::State, ALLOW_OOM, &[BASE, IDS, ENDS, EXPIRY, STATE], include_str!("scripts/state.lua")),
