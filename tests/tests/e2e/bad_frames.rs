@@ -203,7 +203,7 @@ async fn a_flood_of_half_open_connections_disturbs_nobody_and_costs_little() {
     }
     bystander.is_undisturbed().await;
     // A new device gets in while the flood stands.
-    node.api().provision_plain("late").await;
+    node.api().provision("late").await;
     let late = imlink_tests::device::Device::start("late", &[node.devices()]);
     late.attached(1).await;
     let grown = node.process().memory().saturating_sub(before);
@@ -218,7 +218,7 @@ async fn random_bytes_never_end_the_process() {
     let seed = std::process::id();
     println!("seed {seed}");
     let mut random = Random(u64::from(seed));
-    for listener in [node.devices(), node.backends(), node.http()] {
+    for listener in [node.devices(), node.plain(), node.backends(), node.http()] {
         for _ in 0..300 {
             let mut wire = Wire::connect(listener).await;
             let len = 1 + random.below(600);
