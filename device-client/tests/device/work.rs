@@ -237,7 +237,7 @@ async fn a_device_that_kept_what_it_started_marks_no_message_behind_it() {
     let (server, mut state) = (Server::bind().await, state());
     let routes = [server.address()];
     let resume = Resume { done: MessageId::new(1, 2), started: MessageId::new(1, 3) };
-    let config = Config { interface: LAMP, resume, ..Config::new("lamp-1", &routes) };
+    let config = Config { interface: LAMP, resume, ..Config::plain("lamp-1", &routes) };
     let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
     beside!(device, async {
         let mut peer = server.welcome(1, 0).await;
