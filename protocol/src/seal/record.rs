@@ -38,6 +38,13 @@ impl<A: Aead> Records<A> {
     }
 }
 
+impl<A> Records<A> {
+    /// The keys of both directions, what is sent first, for another library's records.
+    pub fn into_keys(self) -> ([u8; KEY_LEN], [u8; KEY_LEN]) {
+        (self.sealer.0.key, self.opener.0.key)
+    }
+}
+
 /// The sending direction; 40 bytes.
 pub struct Sealer<A>(Direction<A>);
 

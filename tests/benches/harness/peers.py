@@ -97,6 +97,7 @@ class Imlink(Peer):
     """`imlink gateway`; its store is in memory, or a Redis of its own that appends to a file and syncs it each second."""
 
     redis: bool = False
+    sealed: bool = False
 
     @contextlib.contextmanager
     def run(self, prefix):
@@ -110,9 +111,12 @@ class Imlink(Peer):
                 store, store_pids = f"redis://127.0.0.1:{port}", [redis.pid]
             devices, backends, http = (machine.free_port() for _ in range(3))
             command = [self.command, "gateway", "--store", store, "--state-dir", folder / "state", "--log-level", "warn"]
-            command += ["--device-listen", f"127.0.0.1:{devices}", "--backend-listen", f"127.0.0.1:{backends}"]
+            listen, other = ("--device-listen", "--plain-listen") if self.sealed else ("--plain-listen", "--device-listen")
+            command += [listen, f"127.0.0.1:{devices}", other, "none", "--backend-listen", f"127.0.0.1:{backends}"]
+            # The generator opens connections faster than one address should.
+            command += ["--set", "server.address_rate=1000000", "--set", "server.prefix_rate=1000000"]
             command += ["--http-listen", f"127.0.0.1:{http}"]
-            environment = {"IMLINK_TOKEN": TOKEN, "IMLINK_CLUSTER_SECRET": TOKEN}
+            environment = {"IMLINK_TOKEN": TOKEN, "IMLINK_CLUSTER_SECRET": TOKEN, "IMLINK_ROUTE_KEY": "32" * 32}
             words = [str(word) for word in [*prefix, *command]]
             process = stack.enter_context(started(self.name, words, folder, says_ready(http), environment))
             arguments = ["--backend-server", f"127.0.0.1:{http if self.one_at_a_time else backends}"]
@@ -182,6 +186,7 @@ def known(programs):
     imlink = programs.get("imlink", Path()) / "imlink"
     peers = [
         Imlink("imlink", "imlink", imlink, lambda: "gateway, memory store, binary backend link"),
+        Imlink("imlink-sealed", "imlink-sealed", imlink, lambda: "the same over sealed links of devices", sealed=True),
         Imlink("imlink-http", "imlink-http", imlink, lambda: "the same over HTTP, a connection for each push in flight",
                groups=("push",), one_at_a_time=True),
         Imlink("imlink-redis", "imlink", imlink, lambda: f"gateway on Redis {redis_version()}, binary backend link",

@@ -51,7 +51,7 @@ pub fn run<W: Wire>(
 ) -> anyhow::Result<Report> {
     let empty = server.memory()?;
     if let Some(api) = provision {
-        provision::run(api, plan.devices)?;
+        provision::run::<W>(api, plan.devices)?;
     }
     let start = Mark::now(server, Default::default())?;
     let size = Size { backends: 0, devices: plan.devices };

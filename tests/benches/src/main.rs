@@ -48,6 +48,7 @@ struct ServerArgs {
 #[derive(Clone, Copy, ValueEnum)]
 enum WireName {
     Imlink,
+    ImlinkSealed,
     ImlinkHttp,
     Mqtt,
     Nats,
@@ -139,7 +140,8 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     let server = Server::new(cli.server.pid, cli.server.store_pid);
     let provision = cli.server.provision;
     let report = match cli.server.wire {
-        WireName::Imlink => measure::<Imlink>(target, &server, provision, cli.measure)?,
+        WireName::Imlink => measure::<Imlink<false>>(target, &server, provision, cli.measure)?,
+        WireName::ImlinkSealed => measure::<Imlink<true>>(target, &server, provision, cli.measure)?,
         WireName::ImlinkHttp => measure::<ImlinkHttp>(target, &server, provision, cli.measure)?,
         WireName::Mqtt => measure::<Mqtt>(target, &server, provision, cli.measure)?,
         WireName::Nats => measure::<Nats>(target, &server, provision, cli.measure)?,
@@ -165,7 +167,7 @@ fn measure<W: Wire>(
     what: Measure,
 ) -> anyhow::Result<Report> {
     if let (Some(api), false) = (provision, matches!(what, Measure::Idle { .. })) {
-        provision::run(api, what.devices())?;
+        provision::run::<W>(api, what.devices())?;
     }
     Ok(match what {
         Measure::Push { devices, in_flight, backends, seconds } => {

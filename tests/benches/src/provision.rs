@@ -1,15 +1,17 @@
 //! Provisions a fleet's devices over imlink's HTTP API, pipelined on one connection.
 
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context as _, ensure};
 
+use crate::wire::Wire;
 use crate::wire::imlink::{TOKEN, device_id};
 use crate::wire::imlink_http::Response;
 
-/// Provisions the devices numbered below `count` as plain ones.
-pub fn run(api: SocketAddr, count: usize) -> anyhow::Result<()> {
+/// Provisions the devices numbered below `count`.
+pub fn run<W: Wire>(api: SocketAddr, count: usize) -> anyhow::Result<()> {
+    let body = W::provisioned();
     let mut stream = TcpStream::connect(api).with_context(|| format!("the API at {api}"))?;
     stream.set_nodelay(true)?;
     let mut unparsed = Vec::new();
@@ -22,8 +24,8 @@ pub fn run(api: SocketAddr, count: usize) -> anyhow::Result<()> {
             write!(
                 requests,
                 "PUT /v1/devices/{device} HTTP/1.1\r\nHost: imlink\r\nAuthorization: Bearer {TOKEN}\r\n\
-                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{PLAIN}",
-                PLAIN.len()
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
             )?;
         }
         stream.write_all(&requests)?;
@@ -52,5 +54,4 @@ fn read_responses(stream: &mut TcpStream, unparsed: &mut Vec<u8>, mut missing: u
     Ok(())
 }
 
-const PLAIN: &str = r#"{"proof":"plain"}"#;
 const PIPELINED: usize = 256;

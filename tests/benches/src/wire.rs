@@ -13,6 +13,9 @@ pub mod raw;
 /// Bytes of a pushed command's payload; the first eight are its request number.
 pub const COMMAND_LEN: usize = 16;
 
+/// A device without a key.
+pub const PLAIN: &str = r#"{"proof":"plain"}"#;
+
 /// Bytes of an event's payload.
 pub const EVENT_LEN: usize = 32;
 
@@ -51,6 +54,11 @@ pub struct Unexpected(pub String);
 pub trait Wire: Sized {
     /// A connection that has sent and heard nothing.
     fn new(role: Role) -> Self;
+
+    /// What imlink is told of its devices over HTTP, before they come.
+    fn provisioned() -> String {
+        PLAIN.into()
+    }
 
     /// Appends what is to be sent when the connection is up.
     fn open(&mut self, out: &mut Vec<u8>);

@@ -1,8 +1,8 @@
-//! imlink's own wire, plain: devices attach and acknowledge, a backend pushes over the binary backend link and
+//! imlink's own wire, plain or sealed: devices attach and acknowledge, a backend pushes over the binary backend link and
 //! consumes the events of a group.
 //!
 //! ```text
-//! device   Hello ▶ ◀ Welcome · ◀ Message, Ack ▶ · Event ▶ ◀ EventAck · ◀ Generation, Generation ▶
+//! device   (Login ▶ ◀ Answer) · Hello ▶ ◀ Welcome · ◀ Message, Ack ▶ · Event ▶ ◀ EventAck · ◀ Generation, Generation ▶
 //! backend  Hello ▶ ◀ Welcome · Send wait=acked ▶ ◀ Message acked · Subscribe, Credit, Commit ▶ ◀ Event
 //! ```
 //!
@@ -12,31 +12,53 @@
 use imlink_protocol::frame::{self, Frame};
 use imlink_protocol::id::{Fingerprint, MessageId, TENANT_DEFAULT};
 use imlink_protocol::key::Key;
+use imlink_protocol::key_pair::{KEY_LEN, PrivateKey};
 use imlink_protocol::limits::LINK_FRAME_LEN_MAX;
 use imlink_protocol::link::backend::{FromBackend, Send, State, ToBackend, Wait};
 use imlink_protocol::message::{FromDevice, Hello, ToDevice};
+use imlink_protocol::seal::{self, Claim, Finished, Initiator, Login, MESSAGE_LEN_MAX, Records};
+use imlink_seal::Fast;
 use serde::{Deserialize, Serialize};
 
-use super::{EVENT_LEN, Event, Role, Unexpected, Wire, command};
+use super::{EVENT_LEN, Event, PLAIN, Role, Unexpected, Wire, command};
 
+/// Private key of every device.
+static DEVICE_KEY: PrivateKey = PrivateKey::new([0x31; KEY_LEN]);
+/// Private key of the gateway, which the benchmark gives it.
+static ROUTE_KEY: PrivateKey = PrivateKey::new([0x32; KEY_LEN]);
 /// The bearer token that the benchmark gives the servers it starts.
 pub const TOKEN: &str = "imlink-bench-has-no-secrets";
 
-/// One connection to a gateway, a route or an IM-server.
-pub struct Imlink {
+/// One connection to a gateway, a route or an IM-server. The devices' links are sealed if `SEALED`; the backend's
+/// never is.
+pub struct Imlink<const SEALED: bool> {
     role: Role,
+    link: Link,
     /// Device: last event published, and last one stored. Backend: unused, and events since the last `Credit`.
     published: u64,
     taken: u64,
 }
 
-impl Wire for Imlink {
+/// How far a device's link is.
+enum Link {
+    Plain,
+    /// The answer to the login is awaited.
+    Login(Option<Initiator>),
+    Sealed(Records<Fast>),
+}
+
+impl<const SEALED: bool> Wire for Imlink<SEALED> {
     fn new(role: Role) -> Self {
-        Self { role, published: 0, taken: 0 }
+        Self { role, link: Link::Plain, published: 0, taken: 0 }
+    }
+
+    fn provisioned() -> String {
+        if SEALED { format!(r#"{{"public_key":"{}"}}"#, DEVICE_KEY.public()) } else { PLAIN.into() }
     }
 
     fn open(&mut self, out: &mut Vec<u8>) {
         match self.role {
+            Role::Device(number) if SEALED => self.log_in(number, out),
             Role::Device(number) => put(&FromDevice::Hello(hello(&device_id(number))), out),
             Role::Backend => {
                 let version = imlink_protocol::VERSION;
@@ -63,11 +85,14 @@ impl Wire for Imlink {
         for _ in 0..count {
             self.published += 1;
             let key = Key::raw(EVENT_PATH);
-            put(&FromDevice::Event { sequence: self.published, key, payload: &[7; EVENT_LEN] }, out);
+            self.say(&FromDevice::Event { sequence: self.published, key, payload: &[7; EVENT_LEN] }, out);
         }
     }
 
     fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<(usize, Event)>, Unexpected> {
+        if let (Link::Login(_) | Link::Sealed(_), Role::Device(_)) = (&self.link, self.role) {
+            return self.hear_sealed(bytes, out);
+        }
         let split = frame::split(bytes, LINK_FRAME_LEN_MAX).map_err(unexpected)?;
         let Some(Frame { body, len }) = split else { return Ok(None) };
         let event = match self.role {
@@ -78,12 +103,63 @@ impl Wire for Imlink {
     }
 }
 
-impl Imlink {
+impl<const SEALED: bool> Imlink<SEALED> {
+    fn log_in(&mut self, number: u32, out: &mut Vec<u8>) {
+        let mut ephemeral = [0; KEY_LEN];
+        getrandom::fill(&mut ephemeral).expect("random numbers");
+        let login = Login {
+            tenant: TENANT_DEFAULT,
+            device: &device_id(number),
+            claim: Claim { incarnation: u64::from(std::process::id()), attempt: 1 },
+            private_key: DEVICE_KEY.bytes(),
+            route_key: &ROUTE_KEY.public().0,
+            psk: &[0; KEY_LEN],
+        };
+        let mut area = [0; MESSAGE_LEN_MAX];
+        let (initiator, len) = Initiator::login(&login, &mut ephemeral, &mut area).expect("a login fits");
+        self.link = Link::Login(Some(initiator));
+        out.extend_from_slice(area.get(..len).unwrap_or_default());
+    }
+
+    fn hear_sealed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<(usize, Event)>, Unexpected> {
+        // An answer and a record begin alike: with their length.
+        let Some((body, len)) = seal::take(bytes, LINK_FRAME_LEN_MAX).map_err(unexpected)? else { return Ok(None) };
+        match &mut self.link {
+            Link::Plain => Err(unexpected("no link")),
+            Link::Login(initiator) => {
+                let initiator = initiator.take().ok_or_else(|| unexpected("a second answer"))?;
+                let Finished::Sealed(keys) = initiator.finish(body).map_err(unexpected)? else {
+                    return Err(unexpected("a refused login"));
+                };
+                let (send, receive) = keys.into_keys();
+                self.link = Link::Sealed(Records::new(send, receive));
+                let hello = Hello { tenant: "", device: "", incarnation: 0, attempt: 0, ..hello("") };
+                self.say(&FromDevice::Hello(hello), out);
+                Ok(Some((len, Event::Quiet)))
+            }
+            Link::Sealed(records) => {
+                let mut record = bytes.get(..len).unwrap_or_default().to_vec();
+                let opened = records.opener.open(&mut record, LINK_FRAME_LEN_MAX).map_err(unexpected)?;
+                let opened = opened.ok_or_else(|| unexpected("half a record"))?;
+                let body = record.get(opened.start..opened.end).unwrap_or_default();
+                Ok(Some((len, self.hear_server(&decode(body)?, out)?)))
+            }
+        }
+    }
+
+    /// What a device says.
+    fn say(&mut self, message: &FromDevice<'_>, out: &mut Vec<u8>) {
+        let Link::Sealed(records) = &mut self.link else { return put(message, out) };
+        let mut area = [0; FRAME_LEN_MAX];
+        let len = records.sealer.encode(message, &mut area).expect("frames of the benchmark are short");
+        out.extend_from_slice(area.get(..len).unwrap_or_default());
+    }
+
     fn hear_server(&mut self, message: &ToDevice<'_>, out: &mut Vec<u8>) -> Result<Event, Unexpected> {
         Ok(match *message {
             ToDevice::Welcome(_) => Event::Attached,
             ToDevice::Message { sequence, .. } => {
-                put(&FromDevice::Ack { sequence }, out);
+                self.say(&FromDevice::Ack { sequence }, out);
                 Event::Commanded
             }
             ToDevice::EventAck { sequence } => {
@@ -92,11 +168,11 @@ impl Imlink {
                 Event::Taken(u32::try_from(taken).unwrap_or(u32::MAX))
             }
             ToDevice::Generation { generation } => {
-                put(&FromDevice::Generation { generation }, out);
+                self.say(&FromDevice::Generation { generation }, out);
                 Event::Quiet
             }
             ToDevice::Probe => {
-                put(&FromDevice::Ping { next_ms: 300_000 }, out);
+                self.say(&FromDevice::Ping { next_ms: 300_000 }, out);
                 Event::Quiet
             }
             ToDevice::Pong { .. } | ToDevice::Grant { .. } => Event::Quiet,
@@ -193,7 +269,7 @@ mod tests {
             payload: &command(7),
         };
         let (bytes, mut out) = (framed(&message), Vec::new());
-        let mut device = Imlink::new(Role::Device(1));
+        let mut device = Imlink::<false>::new(Role::Device(1));
         assert_eq!(device.hear(&bytes[..5], &mut out), Ok(None));
         assert_eq!(device.hear(&bytes, &mut out), Ok(Some((bytes.len(), Event::Commanded))));
         assert_eq!(out, framed(&FromDevice::Ack { sequence: 9 }));
@@ -202,7 +278,7 @@ mod tests {
     #[test]
     fn a_push_is_answered_only_by_its_acknowledgement() {
         let answer = |state| framed(&ToBackend::Message { request: 3, id: MessageId::new(1, 1), state });
-        let mut backend = Imlink::new(Role::Backend);
+        let mut backend = Imlink::<false>::new(Role::Backend);
         let heard = backend.hear(&answer(State::Acked), &mut Vec::new());
         assert_eq!(heard.map(|heard| heard.map(|(_, event)| event)), Ok(Some(Event::Answered(3))));
         assert!(backend.hear(&answer(State::Waiting), &mut Vec::new()).is_err());
@@ -210,7 +286,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_takes_all_events_up_to_it() {
-        let mut device = Imlink::new(Role::Device(1));
+        let mut device = Imlink::<false>::new(Role::Device(1));
         let bytes = framed(&ToDevice::EventAck { sequence: 5 });
         let heard = device.hear(&bytes, &mut Vec::new());
         assert_eq!(heard, Ok(Some((bytes.len(), Event::Taken(5)))));

@@ -7,14 +7,14 @@ use super::{Event, Role, Unexpected, Wire, command};
 /// One connection: a device's, or a backend's to the HTTP API.
 pub struct ImlinkHttp {
     role: Role,
-    device: Imlink,
+    device: Imlink<false>,
     /// The request that waits for its response.
     asked: Option<u64>,
 }
 
 impl Wire for ImlinkHttp {
     fn new(role: Role) -> Self {
-        Self { role, device: Imlink::new(role), asked: None }
+        Self { role, device: Imlink::<false>::new(role), asked: None }
     }
 
     fn open(&mut self, out: &mut Vec<u8>) {
