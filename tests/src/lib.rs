@@ -10,6 +10,7 @@
 //! proxy     a TCP proxy that delays, holds, swallows, cuts and corrupts
 //! device    one device: the real client, with a handler that does what the test says
 //! wire      a peer that speaks frames by hand, rightly or wrongly
+//! sealed    the same over a sealed link, with its handshake
 //! api       the HTTP API as a backend sees it
 //! ledger    what was sent against what devices handled and what imlink says became of it
 //! ```
@@ -33,5 +34,6 @@ pub mod process;
 pub mod proxy;
 pub mod pushers;
 pub mod redis;
+pub mod sealed;
 pub mod wait;
 pub mod wire;

@@ -6,8 +6,8 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,7 +45,11 @@ struct Shared {
     cut: watch::Sender<u64>,
     passed: AtomicU64,
     connections: AtomicU64,
+    recorded: Mutex<Vec<Vec<u8>>>,
 }
+
+/// Most bytes of a client's that are recorded, per connection.
+const RECORDED_MAX: usize = 64 * 1024;
 
 impl Proxy {
     /// Starts a proxy to `upstream` on a free port of loopback.
@@ -58,6 +62,7 @@ impl Proxy {
             cut: watch::Sender::new(0),
             passed: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            recorded: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
         Self { address, shared, accepting }
@@ -87,6 +92,21 @@ impl Proxy {
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
     }
+
+    /// What clients said so far, one entry a connection, each up to 64 KiB.
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        self.shared.recorded.lock().expect("no holder of this lock panics").clone()
+    }
+}
+
+impl Shared {
+    fn record(&self, number: usize, bytes: &[u8]) {
+        let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
+        if let Some(said) = recorded.get_mut(number) {
+            let room = RECORDED_MAX.saturating_sub(said.len()).min(bytes.len());
+            said.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        }
+    }
 }
 
 impl Drop for Proxy {
@@ -109,23 +129,34 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn connection(client: TcpStream, shared: Arc<Shared>) {
     let mut cut = shared.cut.subscribe();
     let Ok(upstream) = TcpStream::connect(shared.upstream).await else { return };
+    let number = {
+        let mut recorded = shared.recorded.lock().expect("no holder of this lock panics");
+        recorded.push(Vec::new());
+        recorded.len() - 1
+    };
     // Without it, small frames would wait for one another in the proxy.
     let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_upstream, to_upstream) = upstream.into_split();
     tokio::select! {
         _ = cut.changed() => {}
-        _ = async { tokio::join!(pass(from_client, to_upstream, &shared), pass(from_upstream, to_client, &shared)) } => {}
+        _ = async { tokio::join!(
+            pass(from_client, to_upstream, &shared, Some(number)),
+            pass(from_upstream, to_client, &shared, None),
+        ) } => {}
     }
 }
 
 /// Passes bytes one way until either side ends; the other way may go on.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, record: Option<usize>) {
     let mut fault = shared.fault.subscribe();
     let mut chunk = vec![0; 16 * 1024];
     loop {
         let Ok(len @ 1..) = from.read(&mut chunk).await else { return };
         let Some(bytes) = chunk.get_mut(..len) else { return };
+        if let Some(number) = record {
+            shared.record(number, bytes);
+        }
         let now = *fault.borrow_and_update();
         match now {
             Fault::None | Fault::Refuse => {}

@@ -45,7 +45,7 @@ pub fn hello(device: &str) -> Hello<'_> {
 
 /// One body as it came, to be read as the messages of the test's choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Body(Vec<u8>);
+pub struct Body(pub(crate) Vec<u8>);
 
 impl Body {
     /// The body as a message.
@@ -120,6 +120,23 @@ impl Wire {
         };
         let closed = tokio::time::timeout(within, all).await;
         closed.unwrap_or_else(|_| panic!("the connection is still open after {within:?}"))
+    }
+
+    /// Waits until the peer said something, or closed.
+    pub async fn readable(&mut self) {
+        // A reset is an answer as well.
+        let _ = self.stream.readable().await;
+    }
+
+    /// Takes all bytes, of whatever form, until the peer closes.
+    ///
+    /// # Panics
+    /// When it does not close `within` that time.
+    pub async fn drained(&mut self, within: Duration) -> Vec<u8> {
+        let mut came = std::mem::take(&mut self.input);
+        let all = async { while matches!(self.stream.read_buf(&mut came).await, Ok(1..)) {} };
+        tokio::time::timeout(within, all).await.unwrap_or_else(|_| panic!("still open after {within:?}"));
+        came
     }
 
     async fn next_frame(&mut self) -> Option<Body> {

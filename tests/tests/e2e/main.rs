@@ -8,3 +8,6 @@ mod link_ports;
 mod main_job;
 mod membership;
 mod real_input;
+mod sealed;
+mod sealed_flood;
+mod sealed_keys;

@@ -1,0 +1,413 @@
+//! Hostile peers at the sealed port: whatever they write, nothing is opened, taken over or spent, nobody else
+//! notices, and a counter says what it was.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use imlink_protocol::Key;
+use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_FRAME_LEN_MAX};
+use imlink_protocol::message::{FromDevice, GoAwayReason, Hello, RejectCode, ToDevice};
+use imlink_protocol::seal::{ToStranger, take};
+use imlink_protocol::ticket::{self, Ticket};
+use imlink_tests::api::Api;
+use imlink_tests::node::{CLUSTER_SECRET, Node};
+use imlink_tests::proxy::Proxy;
+use imlink_tests::sealed::{Flashed, Sealed, Shaken, attach, claim, knock, random};
+use imlink_tests::wait::eventually;
+use imlink_tests::wire::{Body, Wire, framed, hello};
+use serde_json::Value;
+
+use crate::bystander::Bystander;
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// What a stranger may hear.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    Silence,
+    Refused(RejectCode),
+    Rejected(RejectCode),
+    Other(Vec<u8>),
+}
+
+/// Writes `bytes` as a stranger and says what came until the connection was closed.
+async fn heard(address: SocketAddr, bytes: &[u8]) -> Heard {
+    let came = knock(address, bytes, SOON).await.expect("an end of the connection");
+    read_heard(&came)
+}
+
+fn read_heard(came: &[u8]) -> Heard {
+    if came.is_empty() {
+        return Heard::Silence;
+    }
+    if let Ok(Some((body, len))) = take(came, HELLO_FRAME_LEN_MAX)
+        && len == came.len()
+        && let Ok(ToStranger::Refuse { code, .. }) = ToStranger::decode(body)
+    {
+        return Heard::Refused(code);
+    }
+    match imlink_protocol::frame::split(came, HELLO_FRAME_LEN_MAX)
+        .map(|frame| frame.and_then(|frame| imlink_protocol::frame::decode::<ToDevice<'_>>(frame.body).ok()))
+    {
+        Ok(Some(ToDevice::Reject { code, .. })) => Heard::Rejected(code),
+        _ => Heard::Other(came.to_vec()),
+    }
+}
+
+/// What imlink knows of a device.
+async fn view(api: &Api, device: &str) -> Value {
+    let answer = api.get(&format!("/v1/devices/{device}")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+async fn handshakes(api: &Api, reason: &str) -> f64 {
+    api.metric("imlink_server_handshakes_total", &format!("reason=\"{reason}\"")).await
+}
+
+async fn closed(api: &Api, reason: &str) -> f64 {
+    api.metric("imlink_server_closed_total", &format!("reason=\"{reason}\"")).await
+}
+
+/// Sessions opened and events stored so far: what no stranger may change.
+async fn spent(api: &Api) -> (f64, f64) {
+    (api.metric("imlink_server_attaches_total", "").await, api.metric("imlink_server_events_total", "").await)
+}
+
+/// A grant as a holder of `secret` would make it for `device` at `server`.
+fn granted(secret: &str, server: &str, device: &str, expires_s: u64) -> Vec<u8> {
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    let key = ticket::derive(secret.as_bytes(), server, ticket::day_of(now_s));
+    let ticket = Ticket { is_plain: false, tenant: "-", device, epoch_floor: 0, expires_s };
+    let (nonce, _) = random().split_first_chunk().map(|(nonce, rest)| (*nonce, rest.len())).expect("24 of 32 bytes");
+    let mut out = [0; GRANT_LEN_MAX];
+    let len = ticket::grant(&ticket, &key, &nonce, &mut out).expect("a grant fits");
+    out[..len].to_vec()
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_told_so_and_counted() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let bystander = Bystander::attach(&api, node.plain(), node.backends()).await;
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let login = flashed.login(claim(1, 1)).frame;
+    let mut version = login.clone();
+    version[3] = 99;
+    let malformed = Heard::Refused(RejectCode::Malformed);
+    let long = [&[0x81, 0x04][..], &[0x40; 600]].concat();
+    let plain = framed(&FromDevice::Hello(hello("lamp")));
+    // Name, bytes, what is heard, and by which of the two counters under which reason.
+    let cases = [
+        ("garbage", vec![0xff; 64], &malformed, "closed", "bad-length"),
+        ("HTTP", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(8), &malformed, "handshakes", "bad-body"),
+        ("a length that is not minimal", vec![0x85, 0x00, 1, 2, 3], &malformed, "closed", "bad-length"),
+        ("more than a stranger may send", long, &malformed, "closed", "frame-too-long"),
+        ("an empty frame", vec![0], &malformed, "closed", "frame-too-short"),
+        ("a kind that does not exist", vec![3, 0x77, 1, 2], &malformed, "handshakes", "bad-body"),
+        ("a login cut short", vec![5, 0x40, 1, 2, 3, 4], &malformed, "handshakes", "bad-body"),
+        ("another version", version, &Heard::Refused(RejectCode::Version), "handshakes", "version"),
+        ("a plain Hello", plain, &Heard::Rejected(RejectCode::Unsealed), "handshakes", "plain"),
+    ];
+    let before = view(&api, "lamp").await;
+    for (what, bytes, expected, counter, reason) in cases {
+        let (name, label) = (format!("imlink_server_{counter}_total"), format!("reason=\"{reason}\""));
+        let count = api.metric(&name, &label).await;
+        assert_eq!(heard(node.devices(), &bytes).await, *expected, "{what}");
+        assert!(api.metric(&name, &label).await > count, "{what}: {name}{{{label}}} stayed at {count}");
+    }
+    // Cut anywhere, it is nothing.
+    for cut in 0..login.len() {
+        let mut wire = Wire::connect(node.devices()).await;
+        wire.write(&login[..cut]).await;
+    }
+    eventually("only the bystander's connection is left", SOON, async || {
+        (api.metric("imlink_server_connections", "").await == 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(view(&api, "lamp").await, before);
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_device_that_writes_byte_by_byte_is_served() {
+    let node = Node::gateway(&[]).await;
+    let flashed = Flashed::provision(&node.api(), "slow").await;
+    let begun = flashed.login(claim(1, 1));
+    let mut link = begun.shake_slowly(node.devices()).await.sealed();
+    let greeting = link.seal(&FromDevice::Hello(imlink_tests::sealed::sealed_hello()));
+    let ping = link.seal(&FromDevice::Ping { next_ms: 60_000 });
+    for byte in [greeting, ping].concat() {
+        assert!(link.write(&[byte]).await);
+        tokio::task::yield_now().await;
+    }
+    let (welcome, pong) = (link.next().await.unwrap(), link.next().await.unwrap());
+    assert!(matches!(welcome.read(), ToDevice::Welcome(_)), "{welcome:?}");
+    assert!(matches!(pong.read(), ToDevice::Pong { .. }), "{pong:?}");
+}
+
+#[tokio::test]
+async fn who_does_not_hold_the_right_keys_is_not_let_in() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let bystander = Bystander::attach(&api, node.plain(), node.backends()).await;
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let revoked = Flashed::provision(&api, "revoked").await;
+    assert_eq!(api.revoke("revoked").await.status, 200);
+    let before = (view(&api, "lamp").await, spent(&api).await);
+    let other = Flashed { private: imlink_protocol::key_pair::PrivateKey::new(random()), ..flashed.clone() };
+    let nobody = Flashed { device: "nobody".into(), ..flashed.clone() };
+    let name = node.name();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let good = granted(CLUSTER_SECRET, name, "lamp", now + 3600);
+    let mut wrong_key = good.clone();
+    wrong_key[0] ^= 1;
+    let first = claim(1, 1);
+    let cases = [
+        ("another route's key", flashed.login_to(&random(), first), "silence", "mac"),
+        ("another device key", other.login(first), "unknown-device", "unknown-key"),
+        ("a device nobody provisioned", nobody.login(first), "unknown-device", "unknown-key"),
+        ("a revoked device", revoked.login(first), "revoked", "revoked"),
+        ("a made up ticket", attach(&[9; 120], first), "ticket", "ticket"),
+        ("a ticket under another secret", attach(&granted("other", name, "lamp", now + 60), first), "ticket", "ticket"),
+        (
+            "another server's ticket",
+            attach(&granted(CLUSTER_SECRET, "server-2", "lamp", now + 60), first),
+            "ticket",
+            "ticket",
+        ),
+        (
+            "a ticket past its time",
+            attach(&granted(CLUSTER_SECRET, name, "lamp", now - 60), first),
+            "ticket",
+            "ticket-expired",
+        ),
+        ("a ticket without its key", attach(&wrong_key, first), "silence", "handshake"),
+    ];
+    for (what, begun, told, reason) in cases {
+        let count = handshakes(&api, reason).await;
+        assert_eq!(begun.shake(node.devices()).await.told(), told, "{what}");
+        assert!(handshakes(&api, reason).await > count, "{what}: {reason} stayed at {count}");
+    }
+    assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
+    assert_eq!(view(&api, "revoked").await["session"], Value::Null);
+    // The control: the same helper with the right things is let in.
+    let session = attach(&good, first).shake(node.devices()).await.sealed().open().await;
+    assert!(session.epoch > 0);
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn who_does_not_know_the_secret_of_the_fleet_gets_no_answer_that_opens_and_opens_nothing() {
+    let node = Node::gateway(&[&format!("fleet_psk={}", "5a".repeat(32))]).await;
+    let api = node.api();
+    let flashed = Flashed::provision(&api, "lamp").await;
+    assert_eq!(api.get("/v1/keys").await.json()["fleet_psk"], true);
+    let before = (view(&api, "lamp").await, spent(&api).await);
+    let Shaken::NotOpened(mut stream) = flashed.login(claim(1, 1)).shake(node.devices()).await else {
+        panic!("the answer opens without the secret");
+    };
+    // It goes on all the same.
+    let count = closed(&api, "bad-check").await;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[&[40][..], &[7; 40]].concat()).await.unwrap();
+    eventually("counted", SOON, async || (closed(&api, "bad-check").await > count).then_some(())).await;
+    assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
+    let knowing = Flashed { psk: [0x5a; 32], ..flashed };
+    assert!(knowing.attach(node.devices(), claim(1, 2)).await.epoch > 0);
+}
+
+#[tokio::test]
+async fn no_changed_bit_of_a_first_message_is_answered() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let session = flashed.attach(node.devices(), claim(1, 1)).await;
+    drop(session.link);
+    eventually("it is detached", SOON, async || (!api.is_online("lamp").await).then_some(())).await;
+    let before = (view(&api, "lamp").await, spent(&api).await);
+    let frames = [("login", flashed.login(claim(2, 1)).frame), ("attach", attach(&session.grant, claim(2, 1)).frame)];
+    for (what, frame) in &frames {
+        println!("{what}: {} bytes", frame.len());
+        for bit in 0..frame.len() * 8 {
+            let mut bad = frame.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            // A changed length may wait for more bytes.
+            let is_length = bit / 8 < if frame.len() > 128 { 2 } else { 1 };
+            let patience = if is_length { Duration::from_millis(100) } else { SOON };
+            let came = knock(node.devices(), &bad, patience).await;
+            assert!(came.is_some() || is_length, "{what}, bit {bit}: still open");
+            let heard = came.map_or(Heard::Silence, |came| read_heard(&came));
+            assert!(
+                matches!(heard, Heard::Silence | Heard::Refused(_) | Heard::Rejected(_)),
+                "{what}, bit {bit}: {heard:?}"
+            );
+        }
+    }
+    assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
+    // Unchanged, both are answered.
+    for (_, frame) in frames {
+        let came = knock(node.devices(), &frame, Duration::from_millis(500)).await;
+        assert_eq!(came, None, "a good first message waits for a record");
+    }
+}
+
+/// A link with one of its records spoiled, and what was said about it.
+async fn told_after(link: &mut Sealed, bytes: &[u8]) -> Option<GoAwayReason> {
+    link.write(bytes).await;
+    let words: Vec<Body> = link.last_words(SOON).await;
+    words.iter().rev().find_map(|word| match word.read() {
+        ToDevice::GoAway { reason, .. } => Some(reason),
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn replayed_reordered_reflected_pasted_and_changed_records_end_the_link() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let bystander = Bystander::attach(&api, node.plain(), node.backends()).await;
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let other = Flashed::provision(&api, "other").await;
+    let ping = FromDevice::Ping { next_ms: 60_000 };
+    let event = |sequence| FromDevice::Event { sequence, key: Key::raw("button"), payload: b"x" };
+    for (attempt, what) in (1..).zip(["replayed", "reordered", "reflected", "pasted", "changed", "cut short", "plain"])
+    {
+        let mut link = flashed.attach(node.devices(), claim(1, attempt)).await.link;
+        let events = api.metric("imlink_server_events_total", "").await;
+        let said = link.seal(&ping);
+        link.write(&said).await;
+        while !matches!(link.next().await.expect("a Pong").read(), ToDevice::Pong { .. }) {}
+        let bytes = match what {
+            "replayed" => said,
+            "reordered" => {
+                let _first = link.seal(&ping);
+                link.seal(&event(1))
+            }
+            "reflected" => link.heard.clone(),
+            "pasted" => {
+                let mut stranger = other.attach(node.devices(), claim(1, attempt)).await.link;
+                let _as_many = stranger.seal(&ping);
+                stranger.seal(&event(1))
+            }
+            "changed" => {
+                let mut bytes = link.seal(&event(1));
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                bytes
+            }
+            "cut short" => {
+                let mut bytes = link.seal(&event(1));
+                bytes[0] -= 1;
+                bytes.pop();
+                bytes
+            }
+            // As long as a record at least, or it would wait for more.
+            _ => framed(&FromDevice::Event { sequence: 1, key: Key::raw("button"), payload: &[1; 40] }),
+        };
+        let count = closed(&api, "bad-check").await;
+        assert_eq!(told_after(&mut link, &bytes).await, Some(GoAwayReason::Malformed), "{what}");
+        assert!(closed(&api, "bad-check").await > count, "{what} is not counted");
+        assert_eq!(api.metric("imlink_server_events_total", "").await, events, "{what}: an event was taken");
+    }
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_device_with_a_key_never_attaches_over_a_plain_link() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let session = flashed.attach(node.devices(), claim(1, 1)).await;
+    let before = (view(&api, "lamp").await, spent(&api).await);
+    let (key, ticket) = session.grant.split_at(32);
+    assert_ne!(key, [0; 32]);
+    let greeting = Hello { incarnation: 1, attempt: 9, ..hello("lamp") };
+    let cases = [
+        ("its id", greeting, RejectCode::UnknownDevice),
+        ("its ticket", Hello { ticket, ..greeting }, RejectCode::Ticket),
+        ("its grant", Hello { ticket: &session.grant[..160.min(session.grant.len())], ..greeting }, RejectCode::Ticket),
+    ];
+    for (what, greeting, expected) in cases {
+        let (_, answer) = Wire::attach(node.plain(), greeting).await;
+        assert!(matches!(answer.read(), ToDevice::Reject { code, .. } if code == expected), "{what}: {answer:?}");
+    }
+    for begun in [flashed.login(claim(1, 9)), attach(&session.grant, claim(1, 9))] {
+        assert_eq!(heard(node.plain(), &begun.frame).await, Heard::Rejected(RejectCode::Malformed));
+    }
+    assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
+    assert!(api.is_online("lamp").await, "its own session goes on");
+}
+
+#[tokio::test]
+async fn a_recorded_conversation_said_again_changes_nothing() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let proxy = Proxy::start(node.devices()).await;
+    let converse = async |mut link: Sealed| {
+        for sequence in 1..=2 {
+            link.send(&FromDevice::Event { sequence, key: Key::raw("button"), payload: b"pressed" }).await;
+        }
+        assert_eq!(api.send("lamp", "led/set", "", *b"1").await.status, 202);
+        loop {
+            if let ToDevice::Message { sequence, .. } = link.next().await.expect("a message").read() {
+                link.send(&FromDevice::Ack { sequence }).await;
+                link.send(&FromDevice::Bye).await;
+                link.last_words(SOON).await;
+                return;
+            }
+        }
+    };
+    let session = flashed.attach(proxy.address(), claim(1, 1)).await;
+    let grant = session.grant.clone();
+    converse(session.link).await;
+    let again = attach(&grant, claim(1, 2)).shake(proxy.address()).await.sealed().open().await;
+    converse(again.link).await;
+    eventually("all is settled", SOON, async || {
+        let view = view(&api, "lamp").await;
+        (view["online"] == false && view["mailbox"]["waiting"] == 0).then_some(())
+    })
+    .await;
+    let recorded = proxy.recorded();
+    assert_eq!(recorded.len(), 2);
+    let acked = async || api.metric("imlink_server_acked_total", "").await;
+    let before = (view(&api, "lamp").await, spent(&api).await, acked().await);
+    // A waiting message shows that no replay takes it.
+    let sent = api.send("lamp", "led/set", "", *b"2").await;
+    let waiting = view(&api, "lamp").await;
+    for said in &recorded {
+        let first = take(said, HELLO_FRAME_LEN_MAX).unwrap().unwrap().1;
+        for _ in 0..3 {
+            // All at once, and as the device said it: the rest after the answer.
+            let came = knock(node.devices(), said, SOON).await.expect("the link is ended");
+            assert!(!came.is_empty());
+            let mut wire = Wire::connect(node.devices()).await;
+            wire.write(&said[..first]).await;
+            tokio::time::timeout(SOON, wire.readable()).await.expect("an answer");
+            wire.write(&said[first..]).await;
+            wire.write(&[0; 600]).await;
+            wire.drained(SOON).await;
+            assert!(knock(node.plain(), said, SOON).await.is_some());
+        }
+    }
+    // The first message alone holds nothing but its own connection.
+    assert_eq!(view(&api, "lamp").await, waiting);
+    assert_eq!((spent(&api).await, acked().await), (before.1, before.2));
+    assert_eq!(before.0["session"], waiting["session"]);
+    let session = flashed.attach(node.devices(), claim(1, 3)).await;
+    let epoch = session.epoch;
+    // While it is attached, its own past is over before a Diffie–Hellman.
+    let over = handshakes(&api, "attempt-over").await;
+    for said in &recorded {
+        let first = take(said, HELLO_FRAME_LEN_MAX).unwrap().unwrap().1;
+        assert_eq!(heard(node.devices(), &said[..first]).await, Heard::Refused(RejectCode::Stale));
+    }
+    assert_eq!(handshakes(&api, "attempt-over").await, over + 2.0);
+    assert_eq!(view(&api, "lamp").await["session"]["epoch"], epoch);
+    let served = tokio::spawn(session.link.acknowledge());
+    eventually("the waiting message is done", SOON, async || {
+        (api.state("lamp", &sent.text("id")).await == "acked").then_some(())
+    })
+    .await;
+    served.abort();
+}
