@@ -28,6 +28,7 @@ pub(crate) struct Desk {
     pub(crate) interface: Interface,
     pub(crate) overflow: Overflow,
     pub(crate) frame_out: usize,
+    /// The last message whose handler started, as far as it was kept over a power loss; `0-0` when it was not.
     pub(crate) started: MessageId,
     pub(crate) last_error: Option<Error>,
     pub(crate) published: u32,
@@ -139,6 +140,20 @@ impl Desk {
             calls: MultiWakerRegistration::new(),
             link: MultiWakerRegistration::new(),
         }
+    }
+
+    /// The handler of `id` starts.
+    pub(crate) fn handle_started(&mut self, id: MessageId) {
+        if self.started != MessageId::default() {
+            self.started = self.started.max(id);
+        }
+    }
+
+    /// Whether `id` may have reached the application before; the server marks what it offered before. A device that
+    /// keeps its cursor knows better: what lies behind the last message it started was never handed over.
+    pub(crate) fn is_redelivered(&self, id: MessageId, is_marked: bool) -> bool {
+        let is_known = self.started != MessageId::default();
+        id == self.started || (is_marked && (!is_known || id < self.started))
     }
 
     /// Whether something changed since the last look; else `waker` is woken when it does.

@@ -56,7 +56,12 @@ mod client;
 mod config;
 mod connection;
 mod core_state;
+#[cfg(feature = "embassy")]
+pub mod embassy;
 mod error;
+#[cfg(feature = "flash")]
+pub mod flash;
+mod handlers;
 #[cfg(feature = "seal")]
 mod handshake;
 mod interface;
@@ -77,6 +82,7 @@ pub use config::{Config, Overflow, Resume};
 pub use core_state::Core;
 pub use embassy_sync::blocking_mutex::raw::{CriticalSectionRawMutex, NoopRawMutex, RawMutex};
 pub use error::{ConfigError, Error, Fault};
+pub use handlers::{states, states_payload};
 pub use imlink_protocol::device::StateName;
 pub use imlink_protocol::interface::Kind;
 pub use imlink_protocol::message::Code;

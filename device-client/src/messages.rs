@@ -16,7 +16,8 @@ use crate::state::Storage;
 /// Keeps how far a device got over a power loss, in two small records of flash.
 ///
 /// With both a device gets at most one message again after a power loss: the one that was started and not
-/// done, marked as redelivered. Hand what was kept to [`Config::resume`](crate::Config::resume).
+/// done, marked as redelivered. Hand what was kept to [`Config::resume`](crate::Config::resume). Until
+/// anything was kept, messages that the server offered before are marked, whether or not they were handed over.
 /// An application that writes its effect and the cursor in one go does so in its handler and leaves
 /// `done` empty. Errors are the implementer's to report: nothing better can be done than to go on.
 pub trait CursorStore {
@@ -74,6 +75,7 @@ impl<S: Storage, K: CursorStore> Messages<'_, S, K> {
                     return Poll::Pending;
                 };
                 core.session.start_message(now, head.0);
+                core.desk.handle_started(head.0);
                 Poll::Ready(head)
             })
         })
@@ -100,7 +102,7 @@ fn take(core: &mut Core<'_>) -> Option<(MessageId, Key, bool)> {
     loop {
         let MessageRecord { id, key, is_redelivered, .. } = core.inbox.get(0)?;
         if interface::lists(core.desk.interface, Kind::Message, key) {
-            return Some((id, key, is_redelivered || id == core.desk.started));
+            return Some((id, key, core.desk.is_redelivered(id, is_redelivered)));
         }
         core.session.reject_message(id, Code::UNKNOWN_PATH).ok()?;
         core.inbox.remove(0);

@@ -8,7 +8,7 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 use embedded_io_async::Error as _;
 use embedded_nal_async::TcpConnect;
 use imlink_protocol::Instant;
-use imlink_protocol::device::{End, Profile, Session, Start, Target};
+use imlink_protocol::device::{End, Profile, Session, Start, StateName, Target};
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
 use imlink_protocol::seal::SealError;
 
@@ -137,7 +137,16 @@ fn draw(rng: &mut impl Rng) -> Result<NonZeroU64, Error> {
 
 impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
     /// Runs for ever. Returns after [`Client::stop`], or with an error that no new attempt can mend.
+    ///
+    /// Cancel safe: when the future is dropped, as while a board has no network, its connection is closed;
+    /// called again it connects again.
     pub async fn run(&mut self) -> Result<(), Error> {
+        let random = self.random()?;
+        self.shared.with(|now, core| {
+            if core.session.state() != StateName::Detached {
+                core.handle_disconnected(now, random);
+            }
+        });
         loop {
             self.wait().await;
             if self.shared.with(|_, core| core.desk.is_stopping) {
@@ -145,7 +154,7 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
             }
             let ended = self.connect_once().await;
             let random = self.random()?;
-            self.shared.with(|now, core| {
+            let error = self.shared.with(|now, core| {
                 let error = match core.handle_disconnected(now, random) {
                     End::Rejected(code) => Some(Error::Rejected(code)),
                     End::Asked(reason) => Some(Error::Asked(reason)),
@@ -154,9 +163,10 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
                 };
                 core.desk.failures = core.desk.failures.wrapping_add(u32::from(error.is_some()));
                 core.desk.last_error = error.or(core.desk.last_error);
+                error
             });
-            match ended {
-                Err(
+            match error {
+                Some(
                     error @ (Error::Config(_)
                     | Error::Rng
                     | Error::FrameLimit { .. }
@@ -164,8 +174,8 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
                 ) => {
                     return Err(error);
                 }
-                Err(error) => debug!("connection ended: {}", error),
-                Ok(()) => debug!("connection ended in good order"),
+                Some(error) => debug!("connection ended: {}", error),
+                None => debug!("connection ended in good order"),
             }
         }
     }

@@ -24,6 +24,8 @@ pub(crate) enum Secret {
     RouteKeyNext,
     /// Secrets that fleets share with their routes, by tenant.
     FleetPsk,
+    /// What the keys of simulated devices are made of.
+    Swarm,
 }
 
 impl Secret {
@@ -34,6 +36,7 @@ impl Secret {
             Self::RouteKey => "route-key",
             Self::RouteKeyNext => "route-key-next",
             Self::FleetPsk => "fleet-psk",
+            Self::Swarm => "swarm-secret",
         }
     }
 }

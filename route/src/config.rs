@@ -102,7 +102,8 @@ impl Config {
             return Err(ConfigError::NoNodeKey);
         }
         // The links of nodes, and of devices that have keys, are sealed.
-        let [http, backend] = [self.http_listen, self.backend_listen].map(|listen| listen.filter(|_| self.tls.is_none()));
+        let [http, backend] =
+            [self.http_listen, self.backend_listen].map(|listen| listen.filter(|_| self.tls.is_none()));
         let listening = [http, backend, self.plain_listen.filter(|_| !self.allow_plain)];
         match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
             Some(address) => Err(ConfigError::NotLoopback(address)),

@@ -125,14 +125,8 @@ impl Reactor {
         if hello.version != imlink_protocol::VERSION {
             return Err((RejectCode::Version, 3600));
         }
-        let is_silent = hello.tenant.is_empty() && hello.device.is_empty() && hello.ticket.is_empty();
-        let comes = match comes {
-            // The handshake said it; said again it would have to be compared.
-            Some(comes) if is_silent && hello.incarnation == 0 && hello.attempt == 0 => comes,
-            Some(_) => return Err((RejectCode::Malformed, 3600)),
-            None => self.comes_plainly(hello)?,
-        };
-        let claim = comes.claim;
+        let said = Claim { incarnation: hello.incarnation, attempt: hello.attempt };
+        let claim = comes.as_ref().map_or(said, |comes| comes.claim);
         let receive = RECEIVE_LIMIT_MIN as u32..=FRAME_LEN_MAX as u32;
         if !receive.contains(&hello.receive_limit) || hello.window == 0 || claim.incarnation == 0 || claim.attempt == 0
         {
@@ -141,6 +135,13 @@ impl Reactor {
         if hello.epoch.max(hello.cursor.generation).max(hello.cursor.sequence) > NUMBER_MAX {
             return Err((RejectCode::Cursor, 60));
         }
+        let is_silent = hello.tenant.is_empty() && hello.device.is_empty() && hello.ticket.is_empty();
+        let comes = match comes {
+            // The handshake said it; said again it would have to be compared.
+            Some(comes) if is_silent && said == (Claim { incarnation: 0, attempt: 0 }) => comes,
+            Some(_) => return Err((RejectCode::Malformed, 3600)),
+            None => self.comes_plainly(hello)?,
+        };
         Ok(Attaching {
             about: About::new(comes.name, claim, hello),
             shown: comes.how,

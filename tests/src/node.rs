@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use imlink_protocol::key_pair::PrivateKey;
+
 use crate::api::Api;
 use crate::port::Port;
 use crate::process::Process;
@@ -14,6 +16,8 @@ use crate::wait::eventually;
 pub const TOKEN: &str = "token-of-the-tests-0123456789";
 /// Secret of every cluster here.
 pub const CLUSTER_SECRET: &str = "secret-of-the-tests-0123456789";
+/// Private keys of every route here, current and next.
+pub const ROUTE_KEYS: [[u8; 32]; 2] = [[0x51; 32], [0x52; 32]];
 /// Longest time from start to ready.
 const START: Duration = Duration::from_secs(30);
 
@@ -101,6 +105,8 @@ impl Node {
                 format!("token={TOKEN}"),
                 format!("http_listen={}", http.address()),
                 format!("backend_listen={}", backends.address()),
+                format!("route_key={}", PrivateKey::new(ROUTE_KEYS[0]).reveal()),
+                format!("route_key_next={}", PrivateKey::new(ROUTE_KEYS[1]).reveal()),
             ]),
         }
         if role == Role::Route {
@@ -141,13 +147,13 @@ impl Node {
         self.http.address()
     }
 
-    /// Where devices connect over sealed links.
-    pub fn sealed(&self) -> SocketAddr {
+    /// Where devices connect.
+    pub fn devices(&self) -> SocketAddr {
         self.devices.address()
     }
 
     /// Where devices without a key connect.
-    pub fn devices(&self) -> SocketAddr {
+    pub fn plain(&self) -> SocketAddr {
         self.plain.address()
     }
 

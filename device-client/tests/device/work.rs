@@ -1,6 +1,7 @@
 //! Messages, calls and events of a device that is well treated.
 
-use imlink_device_client::{Code, StateName};
+use imlink_device_client::tokio::{TokioRng, TokioStack};
+use imlink_device_client::{Code, Config, MessageId, Resume, StateName};
 use imlink_protocol::message::{Flags, FromDevice, GoAwayReason, ToDevice};
 
 use crate::peer::{Server, message, welcome};
@@ -229,4 +230,46 @@ async fn a_device_that_is_stopped_says_bye() {
     });
     assert_eq!(ended, Ok(()));
     assert_eq!(client.link().state, StateName::Detached);
+}
+
+#[tokio::test]
+async fn a_device_that_kept_what_it_started_marks_no_message_behind_it() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let resume = Resume { done: MessageId::new(1, 2), started: MessageId::new(1, 3) };
+    let config = Config { interface: LAMP, resume, ..Config::plain("lamp-1", &routes) };
+    let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
+    beside!(device, async {
+        let mut peer = server.welcome(1, 0).await;
+        // The server marks what it offered before: here all of them.
+        for sequence in 3..=5 {
+            let flags = Flags::REDELIVERED;
+            peer.send(&ToDevice::Message { sequence, key: RAW, expiry_ms: 0, flags, payload: b"x" }).await;
+        }
+        let mut marked = Vec::new();
+        for _ in 3..=5 {
+            let message = device.messages.next().await;
+            marked.push((message.id().sequence, message.is_redelivered()));
+            message.ack().await;
+        }
+        assert_eq!(marked, [(3, true), (4, false), (5, false)]);
+    });
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_closes_its_connection_and_the_next_one_connects_again() {
+    let (server, mut state) = (Server::bind().await, state());
+    let routes = [server.address()];
+    let mut device = lamp(&mut state, &routes);
+    let client = device.client;
+    let mut first = beside!(device, async {
+        let peer = server.welcome(1, 0).await;
+        client.wait_for(|link, _| link.is_attached()).await;
+        peer
+    });
+    first.closed().await;
+    beside!(device, async {
+        let _peer = server.welcome(2, 0).await;
+        client.wait_for(|link, _| link.is_attached() && link.sessions == 2).await;
+    });
 }

@@ -11,10 +11,10 @@ mod token;
 use clap::{Parser, Subcommand};
 
 pub(crate) use client::{CallArgs, ClientArgs, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs};
+pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
 pub(crate) use device::{
     AddArgs, DeviceArgs, DeviceCommand, ExportArgs, FlashArgs, FlashFormat, ImportArgs, RotateArgs, TableFormat,
 };
-pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
 pub(crate) use keys::{KeysArgs, KeysCommand};
 pub(crate) use node::NodeArgs;
 pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};

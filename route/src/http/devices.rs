@@ -71,6 +71,11 @@ impl NewDevice {
     pub const PLAIN: Self =
         Self { proof: Some(ProofName::Plain), public_key: None, next_public_key: None, revoked: None };
 
+    /// A device that proves itself by one key.
+    pub fn of_key(key: PublicKey) -> Self {
+        Self { public_key: Some(key.to_string()), ..Self::default() }
+    }
+
     fn proof(&self) -> Result<Proof, Problem> {
         match (self.proof, &self.public_key, &self.next_public_key) {
             (Some(ProofName::Plain), None, None) => Ok(Proof::Plain),

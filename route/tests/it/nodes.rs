@@ -110,9 +110,8 @@ async fn a_server_with_the_incarnation_of_a_lost_one_is_believed_nothing_about_i
     // It is not told of the message, and what it says of it is not believed.
     until(async || setup.store.heads(std::slice::from_ref(&lamp)).await.unwrap()[0].waiting == 1).await;
     let head = setup.store.heads(std::slice::from_ref(&lamp)).await.unwrap()[0];
-    for id in [MessageId::new(head.generation, head.last)] {
-        thief.say(&ToRoute::Acked { device: "-/lamp", epoch: honest.epoch("lamp"), id });
-    }
+    let id = MessageId::new(head.generation, head.last);
+    thief.say(&ToRoute::Acked { device: "-/lamp", epoch: honest.epoch("lamp"), id });
     let sent = sending.await.unwrap().unwrap();
     assert_eq!(sent.state, State::Sent);
     assert!(thief.got.try_recv().is_err(), "it was told of a device that is not its own");

@@ -34,7 +34,7 @@ async fn a_route_tells_strangers_at_its_login_port_why_and_counts_them() {
     let sessions = ["no window", "a receive limit nothing fits"];
     for (what, bytes, code, _) in before_hello().into_iter().filter(|(what, ..)| !sessions.contains(what)) {
         let before = api.metric("imlink_route_rejects_total", "").await;
-        let words = told(route.devices(), &bytes).await;
+        let words = told(route.plain(), &bytes).await;
         let words: Vec<_> = words.iter().map(Body::read::<ToDevice<'_>>).collect();
         let is_told = matches!(words.as_slice(), [ToDevice::Reject { code: given, .. }] if *given == code);
         assert!(is_told, "{what}: {words:?}");
@@ -49,21 +49,21 @@ async fn a_server_of_a_cluster_takes_nobody_without_a_ticket_of_its_own() {
     let cluster = Cluster::start(1, 1, &[]).await;
     let (route, server) = (&cluster.routes[0], &cluster.servers[0]);
     let bystander = Bystander::attach(&route.api(), route.devices(), route.backends()).await;
-    route.api().provision("lamp").await;
+    route.api().provision_plain("lamp").await;
     for (what, bytes, code, _) in before_hello() {
         // Who comes without a ticket is not even looked up.
         let code =
             if code == RejectCode::UnknownDevice && what == "nobody we know" { RejectCode::Ticket } else { code };
-        let words = told(server.devices(), &bytes).await;
+        let words = told(server.plain(), &bytes).await;
         let words: Vec<_> = words.iter().map(Body::read::<ToDevice<'_>>).collect();
         let is_told = matches!(words.as_slice(), [ToDevice::Reject { code: given, .. }] if *given == code);
         assert!(is_told, "{what}: {words:?}");
     }
     // A real ticket, of another device, of another server, forged, and the right one.
-    let (_, redirect) = Wire::attach(route.devices(), hello("lamp")).await;
+    let (_, redirect) = Wire::attach(route.plain(), hello("lamp")).await;
     let ToDevice::Redirect { address, grant } = redirect.read() else { panic!("{redirect:?}") };
     let ticket = &grant[KEY_LEN..];
-    assert_eq!(address, server.devices().to_string());
+    assert_eq!(address, server.plain().to_string());
     let mut forged = ticket.to_vec();
     forged[3] ^= 1;
     for (what, hello) in [
@@ -72,11 +72,11 @@ async fn a_server_of_a_cluster_takes_nobody_without_a_ticket_of_its_own() {
         ("forged", Hello { ticket: &forged, ..hello("lamp") }),
         ("cut", Hello { ticket: &ticket[..ticket.len() - 1], ..hello("lamp") }),
     ] {
-        let (_, answer) = Wire::attach(server.devices(), hello).await;
+        let (_, answer) = Wire::attach(server.plain(), hello).await;
         let is_refused = matches!(answer.read(), ToDevice::Reject { code: RejectCode::Ticket, .. });
         assert!(is_refused, "{what}: {answer:?}");
     }
-    let (_, welcome) = Wire::attach(server.devices(), Hello { ticket, attempt: 2, ..hello("lamp") }).await;
+    let (_, welcome) = Wire::attach(server.plain(), Hello { ticket, attempt: 2, ..hello("lamp") }).await;
     assert!(matches!(welcome.read(), ToDevice::Welcome(_)), "{welcome:?}");
     bystander.is_undisturbed().await;
 }

@@ -113,12 +113,12 @@ async fn what_is_no_handshake_is_told_so_and_counted() {
     for (what, bytes, expected, counter, reason) in cases {
         let (name, label) = (format!("imlink_server_{counter}_total"), format!("reason=\"{reason}\""));
         let count = api.metric(&name, &label).await;
-        assert_eq!(heard(node.sealed(), &bytes).await, *expected, "{what}");
+        assert_eq!(heard(node.devices(), &bytes).await, *expected, "{what}");
         assert!(api.metric(&name, &label).await > count, "{what}: {name}{{{label}}} stayed at {count}");
     }
     // Cut anywhere, it is nothing.
     for cut in 0..login.len() {
-        let mut wire = Wire::connect(node.sealed()).await;
+        let mut wire = Wire::connect(node.devices()).await;
         wire.write(&login[..cut]).await;
     }
     eventually("only the bystander's connection is left", SOON, async || {
@@ -134,7 +134,7 @@ async fn a_device_that_writes_byte_by_byte_is_served() {
     let node = Node::gateway(&[]).await;
     let flashed = Flashed::provision(&node.api(), "slow").await;
     let begun = flashed.login(claim(1, 1));
-    let mut link = begun.shake_slowly(node.sealed()).await.sealed();
+    let mut link = begun.shake_slowly(node.devices()).await.sealed();
     let greeting = link.seal(&FromDevice::Hello(imlink_tests::sealed::sealed_hello()));
     let ping = link.seal(&FromDevice::Ping { next_ms: 60_000 });
     for byte in [greeting, ping].concat() {
@@ -186,13 +186,13 @@ async fn who_does_not_hold_the_right_keys_is_not_let_in() {
     ];
     for (what, begun, told, reason) in cases {
         let count = handshakes(&api, reason).await;
-        assert_eq!(begun.shake(node.sealed()).await.told(), told, "{what}");
+        assert_eq!(begun.shake(node.devices()).await.told(), told, "{what}");
         assert!(handshakes(&api, reason).await > count, "{what}: {reason} stayed at {count}");
     }
     assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
     assert_eq!(view(&api, "revoked").await["session"], Value::Null);
     // The control: the same helper with the right things is let in.
-    let session = attach(&good, first).shake(node.sealed()).await.sealed().open().await;
+    let session = attach(&good, first).shake(node.devices()).await.sealed().open().await;
     assert!(session.epoch > 0);
     bystander.is_undisturbed().await;
 }
@@ -204,7 +204,7 @@ async fn who_does_not_know_the_secret_of_the_fleet_gets_no_answer_that_opens_and
     let flashed = Flashed::provision(&api, "lamp").await;
     assert_eq!(api.get("/v1/keys").await.json()["fleet_psk"], true);
     let before = (view(&api, "lamp").await, spent(&api).await);
-    let Shaken::NotOpened(mut stream) = flashed.login(claim(1, 1)).shake(node.sealed()).await else {
+    let Shaken::NotOpened(mut stream) = flashed.login(claim(1, 1)).shake(node.devices()).await else {
         panic!("the answer opens without the secret");
     };
     // It goes on all the same.
@@ -213,7 +213,7 @@ async fn who_does_not_know_the_secret_of_the_fleet_gets_no_answer_that_opens_and
     eventually("counted", SOON, async || (closed(&api, "bad-check").await > count).then_some(())).await;
     assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
     let knowing = Flashed { psk: [0x5a; 32], ..flashed };
-    assert!(knowing.attach(node.sealed(), claim(1, 2)).await.epoch > 0);
+    assert!(knowing.attach(node.devices(), claim(1, 2)).await.epoch > 0);
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn no_changed_bit_of_a_first_message_is_answered() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
     let flashed = Flashed::provision(&api, "lamp").await;
-    let session = flashed.attach(node.sealed(), claim(1, 1)).await;
+    let session = flashed.attach(node.devices(), claim(1, 1)).await;
     drop(session.link);
     eventually("it is detached", SOON, async || (!api.is_online("lamp").await).then_some(())).await;
     let before = (view(&api, "lamp").await, spent(&api).await);
@@ -234,7 +234,7 @@ async fn no_changed_bit_of_a_first_message_is_answered() {
             // A changed length may wait for more bytes.
             let is_length = bit / 8 < if frame.len() > 128 { 2 } else { 1 };
             let patience = if is_length { Duration::from_millis(100) } else { SOON };
-            let came = knock(node.sealed(), &bad, patience).await;
+            let came = knock(node.devices(), &bad, patience).await;
             assert!(came.is_some() || is_length, "{what}, bit {bit}: still open");
             let heard = came.map_or(Heard::Silence, |came| read_heard(&came));
             assert!(
@@ -246,7 +246,7 @@ async fn no_changed_bit_of_a_first_message_is_answered() {
     assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
     // Unchanged, both are answered.
     for (_, frame) in frames {
-        let came = knock(node.sealed(), &frame, Duration::from_millis(500)).await;
+        let came = knock(node.devices(), &frame, Duration::from_millis(500)).await;
         assert_eq!(came, None, "a good first message waits for a record");
     }
 }
@@ -272,7 +272,7 @@ async fn replayed_reordered_reflected_pasted_and_changed_records_end_the_link() 
     let event = |sequence| FromDevice::Event { sequence, key: Key::raw("button"), payload: b"x" };
     for (attempt, what) in (1..).zip(["replayed", "reordered", "reflected", "pasted", "changed", "cut short", "plain"])
     {
-        let mut link = flashed.attach(node.sealed(), claim(1, attempt)).await.link;
+        let mut link = flashed.attach(node.devices(), claim(1, attempt)).await.link;
         let events = api.metric("imlink_server_events_total", "").await;
         let said = link.seal(&ping);
         link.write(&said).await;
@@ -285,7 +285,7 @@ async fn replayed_reordered_reflected_pasted_and_changed_records_end_the_link() 
             }
             "reflected" => link.heard.clone(),
             "pasted" => {
-                let mut stranger = other.attach(node.sealed(), claim(1, attempt)).await.link;
+                let mut stranger = other.attach(node.devices(), claim(1, attempt)).await.link;
                 let _as_many = stranger.seal(&ping);
                 stranger.seal(&event(1))
             }
@@ -317,7 +317,7 @@ async fn a_device_with_a_key_never_attaches_over_a_plain_link() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
     let flashed = Flashed::provision(&api, "lamp").await;
-    let session = flashed.attach(node.sealed(), claim(1, 1)).await;
+    let session = flashed.attach(node.devices(), claim(1, 1)).await;
     let before = (view(&api, "lamp").await, spent(&api).await);
     let (key, ticket) = session.grant.split_at(32);
     assert_ne!(key, [0; 32]);
@@ -328,11 +328,11 @@ async fn a_device_with_a_key_never_attaches_over_a_plain_link() {
         ("its grant", Hello { ticket: &session.grant[..160.min(session.grant.len())], ..greeting }, RejectCode::Ticket),
     ];
     for (what, greeting, expected) in cases {
-        let (_, answer) = Wire::attach(node.devices(), greeting).await;
+        let (_, answer) = Wire::attach(node.plain(), greeting).await;
         assert!(matches!(answer.read(), ToDevice::Reject { code, .. } if code == expected), "{what}: {answer:?}");
     }
     for begun in [flashed.login(claim(1, 9)), attach(&session.grant, claim(1, 9))] {
-        assert_eq!(heard(node.devices(), &begun.frame).await, Heard::Rejected(RejectCode::Malformed));
+        assert_eq!(heard(node.plain(), &begun.frame).await, Heard::Rejected(RejectCode::Malformed));
     }
     assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
     assert!(api.is_online("lamp").await, "its own session goes on");
@@ -343,7 +343,7 @@ async fn a_recorded_conversation_said_again_changes_nothing() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
     let flashed = Flashed::provision(&api, "lamp").await;
-    let proxy = Proxy::start(node.sealed()).await;
+    let proxy = Proxy::start(node.devices()).await;
     let converse = async |mut link: Sealed| {
         for sequence in 1..=2 {
             link.send(&FromDevice::Event { sequence, key: Key::raw("button"), payload: b"pressed" }).await;
@@ -379,28 +379,28 @@ async fn a_recorded_conversation_said_again_changes_nothing() {
         let first = take(said, HELLO_FRAME_LEN_MAX).unwrap().unwrap().1;
         for _ in 0..3 {
             // All at once, and as the device said it: the rest after the answer.
-            let came = knock(node.sealed(), said, SOON).await.expect("the link is ended");
+            let came = knock(node.devices(), said, SOON).await.expect("the link is ended");
             assert!(!came.is_empty());
-            let mut wire = Wire::connect(node.sealed()).await;
+            let mut wire = Wire::connect(node.devices()).await;
             wire.write(&said[..first]).await;
             tokio::time::timeout(SOON, wire.readable()).await.expect("an answer");
             wire.write(&said[first..]).await;
             wire.write(&[0; 600]).await;
             wire.drained(SOON).await;
-            assert!(knock(node.devices(), said, SOON).await.is_some());
+            assert!(knock(node.plain(), said, SOON).await.is_some());
         }
     }
     // The first message alone holds nothing but its own connection.
     assert_eq!(view(&api, "lamp").await, waiting);
     assert_eq!((spent(&api).await, acked().await), (before.1, before.2));
     assert_eq!(before.0["session"], waiting["session"]);
-    let session = flashed.attach(node.sealed(), claim(1, 3)).await;
+    let session = flashed.attach(node.devices(), claim(1, 3)).await;
     let epoch = session.epoch;
     // While it is attached, its own past is over before a Diffie–Hellman.
     let over = handshakes(&api, "attempt-over").await;
     for said in &recorded {
         let first = take(said, HELLO_FRAME_LEN_MAX).unwrap().unwrap().1;
-        assert_eq!(heard(node.sealed(), &said[..first]).await, Heard::Refused(RejectCode::Stale));
+        assert_eq!(heard(node.devices(), &said[..first]).await, Heard::Refused(RejectCode::Stale));
     }
     assert_eq!(handshakes(&api, "attempt-over").await, over + 2.0);
     assert_eq!(view(&api, "lamp").await["session"]["epoch"], epoch);

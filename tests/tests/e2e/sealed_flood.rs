@@ -18,7 +18,7 @@ const HELD: usize = 8_000;
 const PACE: u64 = 1_500;
 /// Devices that do their work meanwhile.
 const DEVICES: usize = 16;
-/// Default of `server.half_open_max`, for each I/O thread.
+/// Default of `server.half_open_max`, for the one I/O thread there is.
 const HALF_OPEN_MAX: u64 = 4_096;
 /// Bytes of the server for each connection that has proved nothing: its slot, its first frame, its handshake.
 const STRANGER_BYTES_MAX: u64 = 4 * 1024;
@@ -89,13 +89,13 @@ fn p99(latencies: &mut [Duration]) -> Duration {
 
 #[tokio::test]
 async fn twenty_thousand_hostile_connections_disturb_no_attached_device() {
-    let node = Node::gateway(&[]).await;
+    let node = Node::gateway(&["server.io_threads=1"]).await;
     let api = node.api();
     let mut served = Vec::new();
     let mut logins = Vec::new();
     for number in 0..DEVICES {
         let flashed = Flashed::provision(&api, &format!("lamp-{number}")).await;
-        let session = flashed.attach(node.sealed(), claim(7, 1)).await;
+        let session = flashed.attach(node.devices(), claim(7, 1)).await;
         served.push(tokio::spawn(session.link.acknowledge()));
         // Of another boot: nothing speaks against them before they are answered.
         logins.extend((2..=64).map(|attempt| flashed.login(claim(8, attempt)).frame));
@@ -106,7 +106,7 @@ async fn twenty_thousand_hostile_connections_disturb_no_attached_device() {
     let before = node.process().memory();
     let weapons = Weapons { logins: Arc::new(logins), garbage: Arc::new(vec![0xff; 200]) };
     let (made, is_done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let (address, counted, done) = (node.sealed(), made.clone(), is_done.clone());
+    let (address, counted, done) = (node.devices(), made.clone(), is_done.clone());
     // Threads of its own, so that what is measured is the server.
     let attacker = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use imlink_protocol::key_pair::PrivateKey;
-use imlink_protocol::message::{FromDevice, GoAwayReason, RejectCode, ToDevice};
+use imlink_protocol::message::{GoAwayReason, RejectCode, ToDevice};
 use imlink_protocol::seal::Claim;
 use imlink_tests::api::Api;
 use imlink_tests::cluster::Cluster;
-use imlink_tests::node::{Node, run};
+use imlink_tests::device::Device;
+use imlink_tests::node::{Node, ROUTE_KEYS};
 use imlink_tests::proxy::Proxy;
 use imlink_tests::sealed::{Flashed, Session, attach, claim, random};
 use imlink_tests::wait::eventually;
@@ -41,10 +42,10 @@ async fn a_full_login_and_a_reconnect_take_few_bytes_and_a_reconnect_touches_no_
     let mut cluster = Cluster::start(1, 1, &[]).await;
     let api = cluster.routes[0].api();
     let flashed = Flashed::provision(&api, "lamp-017").await;
-    let route = Proxy::start(cluster.routes[0].sealed()).await;
-    let server = Proxy::start(cluster.servers[0].sealed()).await;
+    let route = Proxy::start(cluster.routes[0].devices()).await;
+    let server = Proxy::start(cluster.servers[0].devices()).await;
     let (grant, address) = redirected(&flashed, route.address(), claim(u64::MAX, 1)).await;
-    assert_eq!(address, cluster.servers[0].sealed());
+    assert_eq!(address, cluster.servers[0].devices());
     let session = attached(&grant, server.address(), claim(u64::MAX, 2)).await;
     let (at_route, at_server) = (settled(&route).await, settled(&server).await);
     let login = at_route + at_server;
@@ -59,7 +60,7 @@ async fn a_full_login_and_a_reconnect_take_few_bytes_and_a_reconnect_touches_no_
     assert!(again.epoch > 0);
     assert_eq!(logins(&cluster).await, before, "a reconnect came by the route");
     cluster.routes[0].kill();
-    let alone = attached(&again.grant, cluster.servers[0].sealed(), claim(u64::MAX, 4)).await;
+    let alone = attached(&again.grant, cluster.servers[0].devices(), claim(u64::MAX, 4)).await;
     assert!(alone.epoch > again.epoch, "no session while the route is down");
 }
 
@@ -90,7 +91,7 @@ async fn a_revoked_device_is_cut_within_two_seconds_and_its_ticket_is_refused_fr
     let cluster = Cluster::start(2, 1, &[]).await;
     let (first, second) = (cluster.routes[0].api(), cluster.routes[1].api());
     let flashed = Flashed::provision(&first, "lamp").await;
-    let (grant, server) = redirected(&flashed, cluster.routes[0].sealed(), claim(1, 1)).await;
+    let (grant, server) = redirected(&flashed, cluster.routes[0].devices(), claim(1, 1)).await;
     let mut session = attached(&grant, server, claim(1, 2)).await;
     let began = Instant::now();
     assert_eq!(second.revoke("lamp").await.status, 200);
@@ -109,7 +110,7 @@ async fn a_revoked_device_is_cut_within_two_seconds_and_its_ticket_is_refused_fr
     refused(&grant, 3).await;
     refused(&session.grant, 4).await;
     for route in &cluster.routes {
-        assert_eq!(flashed.login(claim(1, 5)).shake(route.sealed()).await.told(), "revoked");
+        assert_eq!(flashed.login(claim(1, 5)).shake(route.devices()).await.told(), "revoked");
     }
     assert!(!first.is_online("lamp").await);
     assert_eq!(first.restore("lamp").await.status, 200);
@@ -128,42 +129,41 @@ async fn both_keys_of_a_device_are_good_until_the_next_one_was_used_once() {
     let api = node.api();
     let old = Flashed::provision(&api, "lamp").await;
     let next = Flashed { private: PrivateKey::new(random()), ..old.clone() };
-    assert_eq!(next.login(claim(1, 1)).shake(node.sealed()).await.told(), "unknown-device");
+    assert_eq!(next.login(claim(1, 1)).shake(node.devices()).await.told(), "unknown-device");
     give_next_key(&api, "lamp", &next.private).await;
-    old.attach(node.sealed(), claim(1, 2)).await;
-    old.attach(node.sealed(), claim(1, 3)).await;
+    old.attach(node.devices(), claim(1, 2)).await;
+    old.attach(node.devices(), claim(1, 3)).await;
     // A login that proves nothing by its first record does not count.
-    drop(next.login(claim(1, 4)).shake(node.sealed()).await.sealed());
-    old.attach(node.sealed(), claim(1, 5)).await;
-    next.attach(node.sealed(), claim(1, 6)).await;
-    assert_eq!(old.login(claim(1, 7)).shake(node.sealed()).await.told(), "unknown-device");
+    drop(next.login(claim(1, 4)).shake(node.devices()).await.sealed());
+    old.attach(node.devices(), claim(1, 5)).await;
+    next.attach(node.devices(), claim(1, 6)).await;
+    assert_eq!(old.login(claim(1, 7)).shake(node.devices()).await.told(), "unknown-device");
     let view = api.get("/v1/devices/lamp").await;
     assert_eq!(view.text("public_key"), next.private.public().to_string());
     assert_eq!(view.json()["next_public_key"], serde_json::Value::Null);
-    next.attach(node.sealed(), claim(1, 8)).await;
+    next.attach(node.devices(), claim(1, 8)).await;
 }
 
 #[tokio::test]
 async fn a_device_that_pinned_current_and_next_still_logs_in_after_a_rotation_of_the_route_keys() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let state = folder.path().display().to_string();
-    let mut node = Node::gateway(&[&format!("state_dir={state}")]).await;
+    let node = Node::gateway(&[]).await;
     let flashed = Flashed::provision(&node.api(), "lamp").await;
-    // Even before it: the route takes logins to either.
+    // Before it the route takes logins to either.
     for (attempt, key) in (1..).zip(&flashed.route_keys) {
-        flashed.login_to(key, claim(1, attempt)).shake(node.sealed()).await.sealed().open().await;
+        flashed.login_to(key, claim(1, attempt)).shake(node.devices()).await.sealed().open().await;
     }
-    run(&["keys", "rotate", "--yes", "--state-dir", &state]);
-    node.restart().await;
-    // The memory store forgot it; its key and its pins stay.
-    let api = node.api();
-    let request = api.request(reqwest::Method::PUT, "/v1/devices/lamp");
-    let key = serde_json::json!({ "public_key": flashed.private.public().to_string() });
-    assert_eq!(api.ask(request.json(&key)).await.status, 201);
     let [old, kept] = &flashed.route_keys;
-    assert_eq!(flashed.login_to(old, claim(2, 1)).shake(node.sealed()).await.told(), "silence");
-    let mut session = flashed.login_to(kept, claim(2, 2)).shake(node.sealed()).await.sealed().open().await;
-    assert!(session.link.send(&FromDevice::Ping { next_ms: 60_000 }).await);
-    let keys = api.get("/v1/keys").await;
-    assert_eq!(keys.text("current"), imlink_protocol::key_pair::PublicKey(*kept).to_string());
+    // What `imlink keys rotate` does: the next key is the current one, and a new one follows.
+    let current = format!("route_key={}", PrivateKey::new(ROUTE_KEYS[1]).reveal());
+    let next = format!("route_key_next={}", PrivateKey::new(random()).reveal());
+    let rotated = Node::gateway(&[&current, &next]).await;
+    let api = rotated.api();
+    let shown = Flashed::provision(&api, "other").await.route_keys;
+    assert!(shown[0] == *kept && shown[1] != *old, "{shown:?}");
+    assert_eq!(flashed.login_to(old, claim(2, 1)).shake(rotated.devices()).await.told(), "silence");
+    // The real client: it pins the old two, and finds the second by itself.
+    api.provision("lamp").await;
+    let device = Device::start("lamp", &[rotated.devices()]);
+    device.attached(1).await;
+    assert_eq!(api.send("lamp", "led/set", "?wait=acked", *b"x").await.text("state"), "acked");
 }

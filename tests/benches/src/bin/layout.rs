@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
 use imlink_bench::layout::TaskServer;
 use imlink_bench::usage::{Mark, Server as Process};
-use imlink_bench::wire::imlink::{TOKEN, device_id};
+use imlink_bench::wire::imlink::device_id;
 use imlink_link::{Link, OUTBOX_LEN_DEFAULT};
 use imlink_protocol::frame;
 use imlink_protocol::id::{Fingerprint, TokenId};

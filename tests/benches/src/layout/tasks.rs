@@ -128,6 +128,7 @@ impl TaskServer {
             version: imlink_protocol::VERSION,
             incarnation: 1,
             device_address: "",
+            plain_address: "",
             capacity: 1,
             labels: "",
         };

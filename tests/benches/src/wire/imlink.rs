@@ -99,7 +99,7 @@ impl Imlink {
                 put(&FromDevice::Ping { next_ms: 300_000 }, out);
                 Event::Quiet
             }
-            ToDevice::Pong { .. } | ToDevice::Ticket { .. } => Event::Quiet,
+            ToDevice::Pong { .. } | ToDevice::Grant { .. } => Event::Quiet,
             ref other => return Err(unexpected(format!("{other:?}"))),
         })
     }

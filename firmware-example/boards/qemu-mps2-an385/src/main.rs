@@ -1,0 +1,108 @@
+//! imlink's example firmware on QEMU's `mps2-an385`: Cortex-M3, LAN9118 Ethernet, TMP105 thermometer.
+//!
+//! ```text
+//! executor   sleeps with WFI
+//! clock      embassy's time on the two CMSDK timers, without ticks
+//! ethernet   LAN9118 for embassy-net
+//! flash      memory that behaves like NOR flash
+//! fpga       LEDs
+//! i2c        the thermometer
+//! host       arguments, randomness, log and exit by semihosting
+//! stack      how much of the stack was used
+//! ```
+//!
+//! Arguments (QEMU: `-semihosting-config …,arg=fw,arg=NAME=VALUE`): `device=ID`, `route=IP:PORT` (up to four),
+//! `private_key=HEX`, `route_key=HEX` (current and next) and `psk=HEX`, which on a real board are flashed; without a
+//! private key the links are plain. `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
+#![no_std]
+#![no_main]
+
+mod arguments;
+mod clock;
+mod ethernet;
+mod executor;
+mod flash;
+mod fpga;
+mod host;
+mod i2c;
+mod interrupts;
+mod stack;
+
+use embassy_executor::Spawner;
+use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
+use imlink_device_client::flash::FlashStore;
+use imlink_device_client::Rng;
+use imlink_firmware_app::{Board, Memory};
+use log::error;
+use static_cell::{ConstStaticCell, StaticCell};
+
+use arguments::Arguments;
+use ethernet::{Buffers, Lan9118};
+use flash::MemoryFlash;
+use fpga::Led;
+use host::HostRng;
+use i2c::Tmp105;
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    host::log_to_host();
+    static ARGUMENTS: StaticCell<Arguments> = StaticCell::new();
+    let arguments: &'static Arguments = match Arguments::read() {
+        Ok(arguments) => ARGUMENTS.init(arguments),
+        Err(why) => {
+            error!("{why}");
+            host::exit(false);
+        }
+    };
+    clock::start(arguments.speed);
+    executor::run(|spawner| start(spawner, arguments))
+}
+
+fn start(spawner: Spawner, arguments: &'static Arguments) {
+    static BUFFERS: ConstStaticCell<Buffers> = ConstStaticCell::new(Buffers::new());
+    let Some(nic) = Lan9118::new(BUFFERS.take()) else {
+        error!("there is no LAN9118");
+        host::exit(false);
+    };
+    // The TCP port of the first connection depends on it: the same after every reset, it would meet the server's
+    // memory of the connection before.
+    let mut seed = [0; 8];
+    if HostRng.fill(&mut seed).is_err() {
+        error!("the host gives no randomness");
+        host::exit(false);
+    }
+    static RESOURCES: StaticCell<StackResources<3>> = StaticCell::new();
+    let resources = RESOURCES.init(StackResources::new());
+    let config = NetConfig::dhcpv4(Default::default());
+    let (stack, runner) = embassy_net::new(nic, config, resources, u64::from_le_bytes(seed));
+    interrupts::enable(interrupts::ETHERNET);
+    match (network(runner), device(stack, arguments)) {
+        (Ok(network), Ok(device)) => {
+            spawner.spawn(network);
+            spawner.spawn(device);
+        }
+        _ => host::exit(false),
+    }
+}
+
+#[embassy_executor::task]
+async fn network(mut runner: Runner<'static, Lan9118>) -> ! {
+    runner.run().await
+}
+
+#[embassy_executor::task]
+async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
+    static MEMORY: StaticCell<Memory> = StaticCell::new();
+    let memory = MEMORY.init_with(Memory::new);
+    let flash = if arguments.has_flash {
+        let opened = FlashStore::open(MemoryFlash::new(), 0..MemoryFlash::SIZE).await;
+        opened.inspect_err(|why| error!("{why}")).ok()
+    } else {
+        None
+    };
+    let board = Board { led: Led, thermometer: Tmp105, stack_use: stack::measure, reset: host::reset };
+    let config = arguments.config();
+    let ended = imlink_firmware_app::run(memory, stack, config, HostRng, board, flash).await;
+    error!("the device stopped: {ended}");
+    host::exit(false);
+}
