@@ -89,7 +89,7 @@ fn p99(latencies: &mut [Duration]) -> Duration {
 
 #[tokio::test]
 async fn twenty_thousand_hostile_connections_disturb_no_attached_device() {
-    let node = Node::gateway(&["server.io_threads=1"]).await;
+    let node = Node::gateway(&["io_threads=1"]).await;
     let api = node.api();
     let mut served = Vec::new();
     let mut logins = Vec::new();
