@@ -249,7 +249,7 @@ impl Shaken {
 
 /// The first record of a device: what the handshake said is left out.
 pub fn sealed_hello() -> Hello<'static> {
-    Hello { tenant: "", device: "", incarnation: 0, attempt: 0, ..hello("") }
+    Hello { tenant: "", device: "", incarnation: 0, attempt: 0, event_queue: 9, ..hello("") }
 }
 
 impl Sealed {

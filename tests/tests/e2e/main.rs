@@ -11,3 +11,4 @@ mod real_input;
 mod sealed;
 mod sealed_flood;
 mod sealed_keys;
+mod sealed_replays;

@@ -18,7 +18,7 @@ const HELD: usize = 8_000;
 const PACE: u64 = 1_500;
 /// Devices that do their work meanwhile.
 const DEVICES: usize = 16;
-/// Default of `server.half_open_max`, for each I/O thread.
+/// Default of `server.half_open_max`, for the one I/O thread there is.
 const HALF_OPEN_MAX: u64 = 4_096;
 /// Bytes of the server for each connection that has proved nothing: its slot, its first frame, its handshake.
 const STRANGER_BYTES_MAX: u64 = 4 * 1024;
@@ -89,7 +89,7 @@ fn p99(latencies: &mut [Duration]) -> Duration {
 
 #[tokio::test]
 async fn twenty_thousand_hostile_connections_disturb_no_attached_device() {
-    let node = Node::gateway(&[]).await;
+    let node = Node::gateway(&["io_threads=1"]).await;
     let api = node.api();
     let mut served = Vec::new();
     let mut logins = Vec::new();
