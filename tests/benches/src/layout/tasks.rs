@@ -124,13 +124,8 @@ impl TaskServer {
     /// Serves the route at the other end.
     pub fn add_link(&self, mut link: Link) {
         let inbox = self.inbox.clone();
-        let register = Register {
-            version: imlink_protocol::VERSION,
-            incarnation: 1,
-            device_address: "",
-            capacity: 1,
-            labels: "",
-        };
+        let register =
+            Register { version: imlink_protocol::VERSION, incarnation: 1, device_address: "", capacity: 1, labels: "" };
         let _ = link.sender.send(&ToRoute::Register(register));
         let _ = inbox.send(Command::LinkUp(link.sender.clone()));
         tokio::spawn(async move {
