@@ -22,8 +22,8 @@ use super::script::Call;
 pub enum Role {
     /// A route: provisions, appends, reads events, enrols nodes.
     Route,
-    /// An IM-server: holds sessions, delivers, stores events. It reads node keys and interfaces, and writes neither node
-    /// keys nor join tokens nor leases nor the list of devices.
+    /// An IM-server: holds sessions, delivers, stores events. It reads node keys, interfaces and which tokens are
+    /// revoked, and writes neither node keys nor join tokens nor leases nor the list of devices nor backends' tokens.
     Server,
     /// A gateway on Redis: route and IM-server in one.
     Gateway,
@@ -122,6 +122,12 @@ enum Keys {
     Servers,
     /// Node keys and join tokens.
     Nodes,
+    /// Tokens of backends, and which are revoked.
+    Tokens,
+    /// Which tokens are revoked, without anything else of them.
+    RevokedTokens,
+    /// Audit records.
+    Audit,
 }
 
 impl Keys {
@@ -136,6 +142,9 @@ impl Keys {
             Self::Routes => Some("im:routes"),
             Self::Servers => Some("im:servers"),
             Self::Nodes => Some("im:n:*"),
+            Self::Tokens => Some("im:t:*"),
+            Self::RevokedTokens => Some("im:t:{tokens}:?"),
+            Self::Audit => Some("im:a:*"),
         }
     }
 }
@@ -216,6 +225,13 @@ const OPERATIONS: &[Operation] = &[
     op("cancel", ROUTES, &[(Keys::Device, Access::Write, &[], &[Call::State])]),
     op("idempotent", ROUTES, &[(Keys::Idempotency, Access::Write, &[], &[Call::Idempotent])]),
     op("idempotent_done", ROUTES, &[(Keys::Idempotency, Access::Write, &[], &[Call::IdempotentDone])]),
+    op("add_token", ROUTES, &[(Keys::Tokens, Access::Write, &[], &[Call::TokenAdd])]),
+    op("token", ROUTES, &[(Keys::Tokens, Access::Read, &["HGET"], &[])]),
+    op("tokens", ROUTES, &[(Keys::Tokens, Access::Write, &[], &[Call::Tokens])]),
+    op("revoke_token", ROUTES, &[(Keys::Tokens, Access::Write, &[], &[Call::TokenRevoke])]),
+    op("revocations", NODES, &[(Keys::RevokedTokens, Access::Write, &[], &[Call::Revocations])]),
+    op("add_audit", ROUTES, &[(Keys::Audit, Access::Write, &[], &[Call::Audit])]),
+    op("audit", ROUTES, &[(Keys::Audit, Access::Read, &["XRANGE", "XREVRANGE"], &[])]),
     op("append_events", SERVERS, &[(Keys::Events, Access::Write, &[], &[Call::Events])]),
     op("read_events", ROUTES, &[(Keys::Events, Access::Read, &["XRANGE"], &[])]),
     op("wait_events", ROUTES, &[(Keys::Events, Access::Read, &["XREAD"], &[])]),
@@ -272,6 +288,9 @@ mod tests {
             let is_only_read = written.iter().take(written.len() - 1).all(|before| before.ends_with("%R"));
             assert!(is_only_read, "{pattern} is written: {server}");
         }
+        // Whether a token is revoked, by commands that read.
+        assert_eq!(server.matches("im:t:").count(), 1, "{server}");
+        assert!(server.contains("(~im:t:{tokens}:? +evalsha +get +zrange)") && !server.contains("im:a:"), "{server}");
         assert!(server.contains("(~im:{* ") && server.contains("(%R~im:n:* +hget +hgetall)"), "{server}");
     }
 }
