@@ -1,9 +1,9 @@
 //! A lamp on the host: the same client that firmware links, over tokio's sockets.
 //!
 //! ```sh
-//! imlink gateway                                            # in one terminal
-//! imlink device add lamp-17
-//! cargo run -p imlink-examples --bin device -- lamp-17      # in another one
+//! imlink gateway                                                   # in one terminal
+//! imlink device add lamp-17 --out lamp-17.json
+//! cargo run -p imlink-examples --bin device -- lamp-17.json       # in another one
 //! imlink send lamp-17 led/set --hex 01 --wait acked
 //! imlink call lamp-17 led/get
 //! ```
@@ -14,7 +14,8 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use imlink_device_client::tokio::{TokioClock, TokioRng, TokioStack};
-use imlink_device_client::{Code, Config, NoopRawMutex, State, interface};
+use imlink_device_client::{Code, Config, Keys, NoopRawMutex, State, interface};
+use imlink_protocol::key_pair::{PrivateKey, Psk, PublicKey};
 
 interface! {
     /// What this lamp speaks, all raw bytes.
@@ -25,16 +26,40 @@ interface! {
     }
 }
 
+/// What a device is flashed with; firmware has it in a header or in its flash.
+#[derive(serde::Deserialize)]
+struct Flashed {
+    tenant: String,
+    id: String,
+    private_key: String,
+    route_keys: [String; 2],
+    fleet_psk: Option<String>,
+    addresses: Vec<String>,
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let id = arguments.next().context("usage: device ID [HOST:PORT of a gateway or route, default 127.0.0.1:7000]")?;
-    let route: SocketAddr = arguments.next().unwrap_or("127.0.0.1:7000".into()).parse().context("not an address")?;
+    let usage = "usage: device FILE, which `imlink device add ID --out FILE.json` writes";
+    let file = std::env::args().nth(1).context(usage)?;
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {file}; {usage}"))?;
+    let flashed: Flashed =
+        serde_json::from_str(&text).with_context(|| format!("{file} is not such a file; {usage}"))?;
+    let private_key: PrivateKey = flashed.private_key.parse().map_err(|why| anyhow::anyhow!("private_key {why}"))?;
+    let [current, next] = flashed.route_keys.each_ref().map(|key| key.parse::<PublicKey>());
+    let bad_key = |why| anyhow::anyhow!("a route key {why}");
+    let route_keys = [current.map_err(bad_key)?.0, next.map_err(bad_key)?.0];
+    let psk: Option<Psk> =
+        flashed.fleet_psk.map(|psk| psk.parse()).transpose().map_err(|why| anyhow::anyhow!("fleet_psk {why}"))?;
 
     // All memory of the client is in here; firmware places it in a static.
     let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
-    let routes = [route];
-    let config = Config { interface: LAMP, ..Config::new(&id, &routes) };
+    let mut routes: Vec<SocketAddr> = Vec::new();
+    for address in &flashed.addresses {
+        routes.extend(tokio::net::lookup_host(address).await.with_context(|| format!("no host {address}"))?);
+    }
+    let id = &flashed.id;
+    let keys = Keys { private_key: private_key.bytes(), route_keys: &route_keys, psk: psk.as_ref().map(Psk::bytes) };
+    let config = Config { tenant: &flashed.tenant, interface: LAMP, ..Config::new(id, &routes, keys) };
     let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng)?;
 
     let is_on = Cell::new(false);

@@ -12,7 +12,7 @@ token=${IMLINK_TOKEN:-$(cat "${XDG_STATE_HOME:-$HOME/.local/state}/imlink/token"
 ask() { curl --silent --show-error --fail-with-body -H "authorization: Bearer $token" "$@"; echo; }
 
 echo "# provision"
-ask -X PUT "$url/v1/devices/$device"
+ask -X PUT -H 'content-type: application/json' --data '{"proof":"plain"}' "$url/v1/devices/$device"
 
 echo "# send one byte; it is stored until the device acknowledges it"
 answer=$(printf '\001' | ask -H 'content-type: application/octet-stream' --data-binary @- \

@@ -13,7 +13,7 @@ use crate::connection::{Connection, Waiting};
 use crate::dial::{ConnectError, Target};
 use crate::events::Events;
 use crate::message::millis;
-use crate::{Call, Error, Message, Replied, Sent};
+use crate::{Access, Call, Error, Message, Replied, Sent};
 
 /// A client of a route; cheap to clone. Its link is closed when the last clone and the last [`Events`] are
 /// dropped.
@@ -24,10 +24,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the first of `addresses` (`host:port`, several separated by commas) that welcomes it.
-    /// `token` is the route's bearer token; `name` names this backend in logs, in the form of a device id.
-    pub async fn connect(addresses: &str, token: &str, name: &str) -> Result<Self, ConnectError> {
-        let target = Target::new(addresses, token, name)?;
+    /// Connects to the first of `addresses` (`host:port`, or `imlinks://host:port`
+    /// for TLS; several separated by commas) that welcomes it.
+    /// `access` is a token, or more than that; `name` names this backend in logs, in the form of a device id.
+    pub async fn connect(addresses: &str, access: impl Into<Access>, name: &str) -> Result<Self, ConnectError> {
+        let target = Target::new(addresses, access.into(), name)?;
         let first = Connection::start(target.dial(0).await?);
         let (publish, current) = watch::channel(Some(first.clone()));
         let end = CancellationToken::new();

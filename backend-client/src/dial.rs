@@ -3,13 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use imlink_link::{Link, OUTBOX_LEN_DEFAULT, over_tcp};
+use imlink_link::{Link, OUTBOX_LEN_DEFAULT, over_stream, over_tcp};
 use imlink_protocol::VERSION;
 use imlink_protocol::frame;
 use imlink_protocol::link::backend::{FromBackend, ToBackend};
 use tokio::net::TcpStream;
 
-use crate::Error;
+use crate::{Access, Error, tls};
 
 /// Why there is no link to a route.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,18 @@ pub enum ConnectError {
     /// No address was given.
     #[error("no address of a route was given; give host:port, several separated by commas")]
     NoAddress,
+    /// The address begins with something else than `imlink://` or `imlinks://`.
+    #[error("{address} is not an address of a backend link; give host:port, or imlinks://host:port for TLS")]
+    Scheme {
+        /// What was given.
+        address: String,
+    },
+    /// TLS is asked for and nobody is trusted.
+    #[error("{address} is reached over TLS and no authority is trusted; name its PEM file by Access::trusting")]
+    NoAuthority {
+        /// Where.
+        address: String,
+    },
     /// Nobody answers there.
     #[error("cannot connect to {address}: {error}")]
     Io {
@@ -45,7 +57,7 @@ pub enum ConnectError {
 #[derive(Clone)]
 pub(crate) struct Target {
     addresses: Vec<String>,
-    token: String,
+    access: Access,
     name: String,
 }
 
@@ -57,14 +69,14 @@ pub(crate) struct Dialled {
 }
 
 impl Target {
-    /// `addresses` are `host:port`, separated by commas.
-    pub(crate) fn new(addresses: &str, token: &str, name: &str) -> Result<Self, ConnectError> {
+    /// `addresses` are `host:port` or `imlinks://host:port`, separated by commas.
+    pub(crate) fn new(addresses: &str, access: Access, name: &str) -> Result<Self, ConnectError> {
         let addresses: Vec<String> =
             addresses.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::to_owned).collect();
         if addresses.is_empty() {
             return Err(ConnectError::NoAddress);
         }
-        Ok(Self { addresses, token: token.into(), name: name.into() })
+        Ok(Self { addresses, access, name: name.into() })
     }
 
     /// Tries every address once, beginning with number `first`.
@@ -85,10 +97,31 @@ impl Target {
 
     async fn dial_one(&self, address: &str) -> Result<Dialled, ConnectError> {
         let io = |error| ConnectError::Io { address: address.to_owned(), error };
-        let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(address)).await;
+        let (is_tls, host_port) = match address.split_once("://") {
+            None => (false, address),
+            Some(("imlink", host_port)) => (false, host_port),
+            Some(("imlinks", host_port)) => (true, host_port),
+            Some(_) => return Err(ConnectError::Scheme { address: address.to_owned() }),
+        };
+        let stream = tokio::time::timeout(CONNECT_MAX, TcpStream::connect(host_port)).await;
         let stream = stream.map_err(|late| io(late.into()))?.map_err(io)?;
-        let mut link = over_tcp(stream, OUTBOX_LEN_DEFAULT).map_err(io)?;
-        let hello = FromBackend::Hello { version: VERSION, token: &self.token, name: &self.name };
+        let mut link = match is_tls {
+            false => over_tcp(stream, OUTBOX_LEN_DEFAULT).map_err(io)?,
+            true => {
+                stream.set_nodelay(true).map_err(io)?;
+                let Some(ca_file) = &self.access.ca_file else {
+                    return Err(ConnectError::NoAuthority { address: address.to_owned() });
+                };
+                let secured = tokio::time::timeout(CONNECT_MAX, tls::connect(stream, host_port, ca_file)).await;
+                over_stream(secured.map_err(|late| io(late.into()))?.map_err(io)?, OUTBOX_LEN_DEFAULT)
+            }
+        };
+        let hello = FromBackend::Hello {
+            version: VERSION,
+            token: &self.access.token,
+            name: &self.name,
+            tenant: &self.access.tenant,
+        };
         let not_a_route = || ConnectError::NotARoute { address: address.to_owned() };
         link.sender.send(&hello).map_err(|_| not_a_route())?;
         let welcome = tokio::time::timeout(CONNECT_MAX, link.receiver.receive()).await;
@@ -117,8 +150,8 @@ mod tests {
 
     #[test]
     fn addresses_are_separated_by_commas_and_at_least_one() {
-        let target = Target::new(" 127.0.0.1:1, [::1]:2,", "t", "n").unwrap();
+        let target = Target::new(" 127.0.0.1:1, [::1]:2,", "t".into(), "n").unwrap();
         assert_eq!(target.addresses, ["127.0.0.1:1", "[::1]:2"]);
-        assert!(matches!(Target::new(" ,", "t", "n"), Err(ConnectError::NoAddress)));
+        assert!(matches!(Target::new(" ,", "t".into(), "n"), Err(ConnectError::NoAddress)));
     }
 }

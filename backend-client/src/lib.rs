@@ -21,6 +21,7 @@
 //! the client until its time is over; without one, repeating it is the caller's decision.
 #![forbid(unsafe_code)]
 
+mod access;
 mod client;
 mod connection;
 mod dial;
@@ -28,7 +29,9 @@ mod error;
 mod events;
 mod message;
 mod pipeline;
+mod tls;
 
+pub use access::Access;
 pub use client::Client;
 pub use dial::ConnectError;
 pub use error::Error;

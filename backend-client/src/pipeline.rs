@@ -17,7 +17,7 @@ use slab::Slab;
 
 use crate::dial::{ConnectError, Target};
 use crate::message::millis;
-use crate::{Call, Error, Message, Replied, Sent};
+use crate::{Access, Call, Error, Message, Replied, Sent};
 
 /// Many requests of one task.
 pub struct Pipeline {
@@ -52,8 +52,8 @@ pub enum Outcome {
 
 impl Pipeline {
     /// Connects as [`Client::connect`](crate::Client::connect) does.
-    pub async fn connect(addresses: &str, token: &str, name: &str) -> Result<Self, ConnectError> {
-        let target = Target::new(addresses, token, name)?;
+    pub async fn connect(addresses: &str, access: impl Into<Access>, name: &str) -> Result<Self, ConnectError> {
+        let target = Target::new(addresses, access.into(), name)?;
         let dialled = target.dial(0).await?;
         Ok(Self {
             target,

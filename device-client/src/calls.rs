@@ -58,8 +58,9 @@ impl fmt::Display for ReplyError {
 
 impl core::error::Error for ReplyError {}
 
-/// Bytes that a reply's frame adds to its payload at most: length 3, kind 1, request 5, status 3, length 3, check 4.
-const REPLY_OVERHEAD: usize = 19;
+/// Bytes that a reply's frame adds to its payload at most: length 3, kind 1, request 5, status 3, length 3, and the
+/// longer check, a tag of 16.
+const REPLY_OVERHEAD: usize = 31;
 /// Bytes of a reply's record beside the payload: request 5, status 3, length 3.
 const RECORD_OVERHEAD: usize = 11;
 

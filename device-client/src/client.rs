@@ -91,8 +91,9 @@ impl fmt::Display for PublishError {
 
 impl core::error::Error for PublishError {}
 
-/// Bytes that an event's frame adds to its payload at most: length 3, kind 1, sequence 8, key 4, length 3, check 4.
-const EVENT_OVERHEAD: usize = 23;
+/// Bytes that an event's frame adds to its payload at most: length 3, kind 1, sequence 8, key 4, length 3, and the
+/// longer check, a tag of 16.
+const EVENT_OVERHEAD: usize = 35;
 /// Bytes of an event's record beside the payload: key 4, length 3.
 const RECORD_OVERHEAD: usize = 7;
 

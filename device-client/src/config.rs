@@ -3,7 +3,10 @@
 use core::net::SocketAddr;
 
 use imlink_protocol::MessageId;
+use imlink_protocol::device::LinkKind;
 use imlink_protocol::id::{TENANT_DEFAULT, check_device_id, check_tenant};
+#[cfg(feature = "seal")]
+use imlink_protocol::seal::KEY_LEN;
 
 use crate::error::ConfigError;
 use crate::interface::{self, Interface};
@@ -26,6 +29,28 @@ pub struct Config<'a> {
     pub overflow: Overflow,
     /// Where the last power-on ended; nothing by default.
     pub resume: Resume,
+    /// What proves the device and its server; `None` for a plain link, which proves and hides nothing.
+    #[cfg(feature = "seal")]
+    pub keys: Option<Keys<'a>>,
+}
+
+/// The keys of a sealed link, 32 bytes each. `imlink device add` prints them.
+#[cfg(feature = "seal")]
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    /// The device's X25519 private key.
+    pub private_key: &'a [u8; KEY_LEN],
+    /// The X25519 public keys of its routes, pinned: current and next. At least one.
+    pub route_keys: &'a [[u8; KEY_LEN]],
+    /// The secret of the fleet, when there is one.
+    pub psk: Option<&'a [u8; KEY_LEN]>,
+}
+
+#[cfg(feature = "seal")]
+impl core::fmt::Debug for Keys<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Keys(..)")
+    }
 }
 
 /// What happens to an event that finds the queue full. Counted either way.
@@ -50,8 +75,15 @@ pub struct Resume {
 }
 
 impl<'a> Config<'a> {
-    /// The defaults, for the device `device` that logs in at one of `routes`.
-    pub const fn new(device: &'a str, routes: &'a [SocketAddr]) -> Self {
+    /// The defaults, for the device `device` that logs in at one of `routes` and proves itself by `keys`.
+    #[cfg(feature = "seal")]
+    pub const fn new(device: &'a str, routes: &'a [SocketAddr], keys: Keys<'a>) -> Self {
+        Self { keys: Some(keys), ..Self::plain(device, routes) }
+    }
+
+    /// The same over plain links, for development on a trusted network: everybody on the path can read and change
+    /// what is said, and be the device. The id must be provisioned as plain, and `routes` name their plain ports.
+    pub const fn plain(device: &'a str, routes: &'a [SocketAddr]) -> Self {
         Self {
             tenant: TENANT_DEFAULT,
             device,
@@ -60,7 +92,17 @@ impl<'a> Config<'a> {
             window: 8,
             overflow: Overflow::RefuseNewest,
             resume: Resume { done: MessageId::new(0, 0), started: MessageId::new(0, 0) },
+            #[cfg(feature = "seal")]
+            keys: None,
         }
+    }
+
+    pub(crate) fn link(&self) -> LinkKind {
+        #[cfg(feature = "seal")]
+        if self.keys.is_some() {
+            return LinkKind::Sealed;
+        }
+        LinkKind::Plain
     }
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
@@ -71,6 +113,10 @@ impl<'a> Config<'a> {
         }
         if self.window == 0 {
             return Err(ConfigError::Window);
+        }
+        #[cfg(feature = "seal")]
+        if self.keys.is_some_and(|keys| keys.route_keys.is_empty()) {
+            return Err(ConfigError::NoRouteKey);
         }
         interface::check(self.interface)
     }

@@ -9,6 +9,7 @@ use imlink_protocol::device::{Event, Profile, Transmit};
 use imlink_protocol::interface::Kind;
 use imlink_protocol::limits::{INTERFACE_CHUNK_MAX, PARTIAL_FRAME_MAX};
 use imlink_protocol::message::{Code, FromDevice, ToDevice};
+use imlink_protocol::seal::Opened;
 use imlink_protocol::{Instant, frame};
 
 use crate::core_state::{CallRecord, Core, EventRecord, MESSAGE_OVERHEAD, MessageRecord, ReplyRecord};
@@ -17,10 +18,14 @@ use crate::interface::{self, Interface};
 use crate::platform::Clock;
 use crate::runner::{before, changed};
 use crate::state::Storage;
+use crate::wire::Wire;
 
 pub(crate) struct Connection<'r, S, T> {
     pub(crate) shared: &'r S,
     pub(crate) stream: T,
+    pub(crate) wire: Wire,
+    /// The frame at the start of `frame_in` that was opened and could not be handled yet.
+    pub(crate) opened: Option<Opened>,
     pub(crate) profile: Profile<'r>,
     pub(crate) interface: Interface,
     pub(crate) interface_len: u32,
@@ -43,8 +48,8 @@ enum Reading {
     Paused,
 }
 
-/// Longest control frame: 3 + 1 + 8 + 8 + 4 bytes and some.
-const CONTROL_LEN: usize = 32;
+/// Longest control frame: 3 + 1 + 8 + 8 + 16 bytes and some.
+const CONTROL_LEN: usize = 44;
 /// Longest time for one write to go out.
 const WRITE_MAX: Duration = Duration::from_secs(30);
 
@@ -111,20 +116,28 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
     /// Handles the whole frames at the start of `frame_in`.
     fn handle_frames(&mut self) -> Result<Reading, Error> {
         let (frame_in, filled) = (&mut *self.frame_in, self.filled);
+        let (wire, opened) = (&mut self.wire, &mut self.opened);
         let receive_limit = self.profile.receive_limit as usize;
         let frame_out = self.frame_out.len();
         let (taken, reading, now) = self.shared.with(|now, core| {
             let mut taken = 0;
             let reading = loop {
-                let rest = frame_in.get(taken..filled).unwrap_or_default();
-                let Some(whole) = frame::split(rest, receive_limit).map_err(Error::Frame)? else {
-                    break Reading::Open;
+                let rest = frame_in.get_mut(taken..filled).unwrap_or_default();
+                let whole = match opened.take() {
+                    Some(whole) => whole,
+                    None => match wire.take(rest, receive_limit).map_err(Error::Frame)? {
+                        Some(whole) => whole,
+                        None => break Reading::Open,
+                    },
                 };
                 if !core.session.has_room() {
+                    *opened = Some(whole);
                     break Reading::Paused;
                 }
-                let message: ToDevice<'_> = frame::decode(whole.body).map_err(Error::Frame)?;
+                let body = rest.get(whole.start..whole.end).unwrap_or_default();
+                let message: ToDevice<'_> = frame::decode(body).map_err(Error::Frame)?;
                 if is_blocked(core, &message) {
+                    *opened = Some(whole);
                     break Reading::Blocked;
                 }
                 handle(now, core, &message, frame_out)?;
@@ -151,7 +164,8 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
             // `Hello` may be longer than anything sent later; nothing has come yet, so it is made in `frame_in`.
             let is_first = is_greeting && self.filled == 0;
             let out = if is_first { &mut *self.frame_in } else { &mut *self.frame_out };
-            let filled = shared.with(|now, core| fill(now, core, profile, interface, out).map(|len| (len, now)));
+            let wire = &mut self.wire;
+            let filled = shared.with(|now, core| fill(now, core, profile, interface, wire, out).map(|len| (len, now)));
             let (len, now) = filled?;
             if len == 0 {
                 return Ok(());
@@ -230,6 +244,7 @@ fn fill(
     core: &mut Core<'_>,
     profile: &Profile<'_>,
     interface: (Interface, u32),
+    wire: &mut Wire,
     out: &mut [u8],
 ) -> Result<usize, Error> {
     let mut len = 0;
@@ -238,16 +253,16 @@ fn fill(
             None => break,
             Some(Transmit::Frame(frame)) => {
                 // Only `Hello` can be longer than `CONTROL_LEN`, and it has the buffer for itself.
-                Some(frame::encode(&frame, free).map_err(|_| ConfigError::HelloTooLong)?)
+                Some(wire.encode(&frame, free).map_err(|_| ConfigError::HelloTooLong)?)
             }
-            Some(Transmit::Reply) => reply(core, free),
+            Some(Transmit::Reply) => reply(core, wire, free),
             Some(Transmit::Event { index, sequence }) => {
                 let event = core.events.get(index).unwrap_or(EventRecord { key: crate::Key([0; 4]), payload: &[] });
                 let frame = FromDevice::Event { sequence, key: event.key, payload: event.payload };
-                frame::encode(&frame, free).ok().inspect(|_| core.session.handle_event_sent(now))
+                wire.encode(&frame, free).ok().inspect(|_| core.session.handle_event_sent(now))
             }
             Some(Transmit::Interface { offset }) => {
-                let written = describe(interface, offset, free);
+                let written = describe(interface, offset, wire, free);
                 written.inspect(|_| core.session.handle_interface_sent())
             }
         };
@@ -259,9 +274,9 @@ fn fill(
     Ok(len)
 }
 
-fn reply(core: &mut Core<'_>, out: &mut [u8]) -> Option<usize> {
+fn reply(core: &mut Core<'_>, wire: &mut Wire, out: &mut [u8]) -> Option<usize> {
     if let Some(ReplyRecord { request, status, payload }) = core.replies.get(0) {
-        let len = frame::encode(&FromDevice::Reply { request, status, payload }, out).ok()?;
+        let len = wire.encode(&FromDevice::Reply { request, status, payload }, out).ok()?;
         core.replies.remove(0);
         core.desk.calls.wake();
         core.session.handle_reply_sent();
@@ -272,12 +287,12 @@ fn reply(core: &mut Core<'_>, out: &mut [u8]) -> Option<usize> {
 }
 
 /// A chunk as long as fits.
-fn describe((interface, total): (Interface, u32), offset: u32, out: &mut [u8]) -> Option<usize> {
+fn describe((interface, total): (Interface, u32), offset: u32, wire: &mut Wire, out: &mut [u8]) -> Option<usize> {
     let offset = offset.min(total);
     let mut bytes = [0; INTERFACE_CHUNK_MAX];
     let room = out.len().checked_sub(CONTROL_LEN).filter(|room| *room > 0)?;
     let part = bytes.get_mut(..room.min(INTERFACE_CHUNK_MAX))?;
     let len = interface::chunk(interface, offset as usize, part);
     let chunk = part.get(..len)?;
-    frame::encode(&FromDevice::Interface { offset, total, chunk }, out).ok()
+    wire.encode(&FromDevice::Interface { offset, total, chunk }, out).ok()
 }

@@ -5,6 +5,7 @@ use core::fmt;
 use embedded_io_async::ErrorKind;
 use imlink_protocol::device::SessionError;
 use imlink_protocol::message::{GoAwayReason, RejectCode};
+use imlink_protocol::seal::SealError;
 use imlink_protocol::{FrameError, IdError};
 
 /// Who has to do something about an error.
@@ -41,6 +42,8 @@ pub enum Error {
     Frame(FrameError),
     /// A frame stayed partial for 30 s.
     PartialFrame,
+    /// The handshake of the sealed link came to nothing.
+    Seal(SealError),
     /// The server broke a rule or fell silent.
     Session(SessionError),
     /// The server named an address that is not `ip:port`.
@@ -68,6 +71,8 @@ pub enum ConfigError {
     Device(IdError),
     /// No route is given.
     NoRoute,
+    /// No key of a route is pinned.
+    NoRouteKey,
     /// The window is 0.
     Window,
     /// A path of the interface does not have its form.
@@ -86,16 +91,19 @@ impl Error {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::Config(_) | Self::FrameLimit { .. } => Fault::Configuration,
-            Self::Rejected(RejectCode::UnknownDevice | RejectCode::Revoked | RejectCode::Version) => {
-                Fault::Configuration
-            }
+            Self::Rejected(
+                RejectCode::UnknownDevice | RejectCode::Revoked | RejectCode::Version | RejectCode::Unsealed,
+            )
+            | Self::Seal(SealError::Plain | SealError::Buffer { .. }) => Fault::Configuration,
             Self::Rng => Fault::Resource,
             Self::Transport(ErrorKind::OutOfMemory) => Fault::Resource,
             Self::Transport(_) | Self::ConnectTimeout | Self::WriteTimeout | Self::Closed | Self::PartialFrame => {
                 Fault::Transport
             }
             Self::Session(SessionError::Silent { .. }) => Fault::Transport,
-            Self::Frame(_) | Self::Session(_) | Self::Address | Self::Rejected(_) | Self::Asked(_) => Fault::Peer,
+            Self::Frame(_) | Self::Seal(_) | Self::Session(_) | Self::Address | Self::Rejected(_) | Self::Asked(_) => {
+                Fault::Peer
+            }
         }
     }
 }
@@ -111,6 +119,7 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Frame(error) => error.fmt(f),
             Self::PartialFrame => f.write_str("a frame stayed partial for 30 s"),
+            Self::Seal(error) => error.fmt(f),
             Self::Session(error) => error.fmt(f),
             Self::Address => f.write_str("the server named an address that is not ip:port"),
             Self::FrameLimit { server, device } => {
@@ -133,6 +142,7 @@ impl fmt::Display for ConfigError {
             Self::Tenant(error) => write!(f, "tenant {error}"),
             Self::Device(error) => write!(f, "device id {error}"),
             Self::NoRoute => f.write_str("no route or gateway is given, at least one is needed"),
+            Self::NoRouteKey => f.write_str("no key of a route is pinned, at least one is needed"),
             Self::Window => f.write_str("the window is 0, it must be 1 to 255"),
             Self::Path(error) => write!(f, "a path of the interface {error}"),
             Self::InterfaceTooLong { len } => write!(f, "the interface has {len} bytes, at most 65536 are allowed"),

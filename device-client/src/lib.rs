@@ -16,7 +16,7 @@
 //! `device-error`. An event is kept until it is stored.
 //!
 //! ```
-//! use imlink_device_client::{Config, Interface, NoopRawMutex, State, interface, tokio::{TokioClock, TokioRng, TokioStack}};
+//! use imlink_device_client::{Config, Interface, Keys, NoopRawMutex, State, interface, tokio::{TokioClock, TokioRng, TokioStack}};
 //!
 //! interface! {
 //!     /// What this lamp speaks.
@@ -30,7 +30,9 @@
 //! # async fn lamp() {
 //! let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
 //! let routes = ["127.0.0.1:7700".parse().unwrap()];
-//! let config = Config { interface: LAMP, ..Config::new("lamp-1", &routes) };
+//! // What `imlink device add lamp-1` printed.
+//! let keys = Keys { private_key: &[1; 32], route_keys: &[[2; 32], [3; 32]], psk: None };
+//! let config = Config { interface: LAMP, ..Config::new("lamp-1", &routes, keys) };
 //! let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
 //! device.client.publish_typed(TEMPERATURE, &21.5f32).unwrap();
 //! let lamp = device.messages.for_each(async |message| match message.decode::<bool>() {
@@ -60,6 +62,8 @@ mod error;
 #[cfg(feature = "flash")]
 pub mod flash;
 mod handlers;
+#[cfg(feature = "seal")]
+mod handshake;
 mod interface;
 mod messages;
 mod platform;
@@ -68,9 +72,12 @@ mod runner;
 mod state;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod wire;
 
 pub use calls::{Call, Calls, ReplyError};
 pub use client::{Client, EventCounts, Link, PublishError};
+#[cfg(feature = "seal")]
+pub use config::Keys;
 pub use config::{Config, Overflow, Resume};
 pub use core_state::Core;
 pub use embassy_sync::blocking_mutex::raw::{CriticalSectionRawMutex, NoopRawMutex, RawMutex};

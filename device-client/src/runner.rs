@@ -10,15 +10,21 @@ use embedded_nal_async::TcpConnect;
 use imlink_protocol::Instant;
 use imlink_protocol::device::{End, Profile, Session, Start, StateName, Target};
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
+use imlink_protocol::seal::SealError;
 
 use crate::client::Client;
 use crate::config::Config;
+#[cfg(feature = "seal")]
+use crate::config::Keys;
 use crate::connection::Connection;
 use crate::error::Error;
+#[cfg(feature = "seal")]
+use crate::handshake::Handshake;
 use crate::interface;
 use crate::messages::Messages;
 use crate::platform::{Clock, Rng};
 use crate::state::{Shared, State, Storage};
+use crate::wire::Wire;
 
 /// A device in its parts.
 pub struct Device<'a, S, N, R> {
@@ -39,6 +45,11 @@ pub struct Runner<'a, S, N, R> {
     profile: Profile<'a>,
     interface: interface::Interface,
     interface_len: u32,
+    #[cfg(feature = "seal")]
+    keys: Option<Keys<'a>>,
+    /// Which of the pinned route keys is tried next.
+    #[cfg(feature = "seal")]
+    key_turn: usize,
     frame_in: &'a mut [u8],
     frame_out: &'a mut [u8],
 }
@@ -97,6 +108,7 @@ where
         receive_limit,
         window: config.window,
         fingerprint: interface::fingerprint(config.interface),
+        link: config.link(),
     };
     let runner = Runner {
         shared,
@@ -106,6 +118,10 @@ where
         profile,
         interface: config.interface,
         interface_len: u32::try_from(interface::len(config.interface)).unwrap_or(u32::MAX),
+        #[cfg(feature = "seal")]
+        keys: config.keys,
+        #[cfg(feature = "seal")]
+        key_turn: 0,
         frame_in,
         frame_out,
     };
@@ -150,7 +166,14 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
                 error
             });
             match error {
-                Some(error @ (Error::Config(_) | Error::Rng | Error::FrameLimit { .. })) => return Err(error),
+                Some(
+                    error @ (Error::Config(_)
+                    | Error::Rng
+                    | Error::FrameLimit { .. }
+                    | Error::Seal(SealError::Buffer { .. })),
+                ) => {
+                    return Err(error);
+                }
                 Some(error) => debug!("connection ended: {}", error),
                 None => debug!("connection ended in good order"),
             }
@@ -185,15 +208,33 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
             (target, now.after(CONNECT_MAX))
         });
         let connect = self.network.connect(target?);
-        let stream = match select3(connect, shared.clock().sleep_until(give_up), stopped(shared)).await {
+        #[cfg_attr(not(feature = "seal"), allow(unused_mut, reason = "only a handshake writes here"))]
+        let mut stream = match select3(connect, shared.clock().sleep_until(give_up), stopped(shared)).await {
             Either3::First(connected) => connected.map_err(|error| Error::Transport(error.kind()))?,
             Either3::Second(()) => return Err(Error::ConnectTimeout),
             Either3::Third(()) => return Ok(()),
         };
         shared.with(|now, core| core.session.handle_connected(now));
+        #[cfg(not(feature = "seal"))]
+        let wire = Wire::default();
+        #[cfg(feature = "seal")]
+        let wire = match &self.keys {
+            None => Wire::default(),
+            Some(keys) => {
+                let mut ephemeral = [0; 32];
+                self.rng.fill(&mut ephemeral).map_err(|_| Error::Rng)?;
+                let handshake = Handshake { keys, profile: &self.profile, turn: &mut self.key_turn, ephemeral };
+                match handshake.shake(shared, &mut stream, self.frame_in).await? {
+                    Some(wire) => wire,
+                    None => return Ok(()),
+                }
+            }
+        };
         let mut connection = Connection {
             shared,
             stream,
+            wire,
+            opened: None,
             profile: self.profile,
             interface: self.interface,
             interface_len: self.interface_len,

@@ -86,7 +86,7 @@ impl<
 > State<M, C, FRAME, OUT, INBOX, CALLS, EVENTS>
 {
     const SIZES_FIT: () = {
-        assert!(FRAME >= RECEIVE_LIMIT_MIN + 3, "FRAME must be at least 131: every control frame and Hello fit");
+        assert!(FRAME >= RECEIVE_LIMIT_MIN + 3, "FRAME must be at least 259: every control frame and Hello fit");
         assert!(OUT >= 64, "OUT must be at least 64: every control frame fits");
         assert!(INBOX >= FRAME, "INBOX must be at least FRAME: a message of the largest frame fits");
     };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! command line ─▶ cli ─┬▶ node:   gateway · route · server     configuration from config
-//!                      ├▶ client: device · send · call · watch  over HTTP
+//!                      ├▶ client: device · send · call · watch · token · audit  over HTTP
 //!                      └▶ swarm · demo                          simulated devices
 //! ```
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod demo;
 mod exit;
+mod keys;
 mod logging;
 mod node;
 mod open_files;
@@ -35,9 +36,14 @@ fn main() -> ExitCode {
         Command::Route(args) => node::run(Role::Route, &args),
         Command::Server(args) => node::run(Role::Server, &args),
         Command::Device(args) => ask(client::device(&args)),
+        Command::Keys(args) => keys::run(&args),
         Command::Send(args) => ask(client::send(&args)),
         Command::Call(args) => ask(client::call(&args)),
         Command::Watch(args) => ask(client::watch(&args)),
+        Command::Node(args) => node::nodes(&args),
+        Command::RedisAcl(args) => node::redis_acl(&args),
+        Command::Token(args) => ask(client::token(&args)),
+        Command::Audit(args) => ask(client::audit(&args)),
         Command::Swarm(args) => swarm::run(args),
         Command::Demo(args) => demo::run(&args),
     };

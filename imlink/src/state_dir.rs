@@ -18,6 +18,14 @@ pub(crate) enum Secret {
     Token,
     /// Secret of the cluster's nodes.
     Cluster,
+    /// Private key that devices log in to.
+    RouteKey,
+    /// The one that follows it.
+    RouteKeyNext,
+    /// Secrets that fleets share with their routes, by tenant.
+    FleetPsk,
+    /// What the keys of simulated devices are made of.
+    Swarm,
 }
 
 impl Secret {
@@ -25,6 +33,10 @@ impl Secret {
         match self {
             Self::Token => "token",
             Self::Cluster => "cluster-secret",
+            Self::RouteKey => "route-key",
+            Self::RouteKeyNext => "route-key-next",
+            Self::FleetPsk => "fleet-psk",
+            Self::Swarm => "swarm-secret",
         }
     }
 }
@@ -49,6 +61,14 @@ impl StateDir {
         Self(path.into())
     }
 
+    /// Takes `file` away, if it is there.
+    pub(crate) fn remove_file(&self, file: &str) -> io::Result<()> {
+        match fs::remove_file(self.0.join(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Where it is unless configured: systemd's, the user's, or below the working directory.
     pub(crate) fn default_path(variable: impl Fn(&str) -> Option<String>) -> PathBuf {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
@@ -66,7 +86,12 @@ impl StateDir {
 
     /// The secret, if there is one.
     pub(crate) fn read(&self, secret: Secret) -> io::Result<Option<String>> {
-        match fs::read_to_string(self.0.join(secret.file())) {
+        self.read_file(secret.file())
+    }
+
+    /// What `file` holds, if there is one.
+    pub(crate) fn read_file(&self, file: &str) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.0.join(file)) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -75,33 +100,58 @@ impl StateDir {
 
     /// The secret, made now when there is none. Of several processes that start at once, one makes it.
     pub(crate) fn read_or_make(&self, secret: Secret) -> anyhow::Result<Found> {
-        let path = self.0.join(secret.file());
+        self.read_or_make_file(secret.file(), random_hex)
+    }
+
+    /// What `file` holds, made by `make` when there is none.
+    pub(crate) fn read_or_make_file(
+        &self,
+        file_name: &str,
+        make: impl FnOnce() -> anyhow::Result<String>,
+    ) -> anyhow::Result<Found> {
+        let path = self.0.join(file_name);
         let problem = || format!("cannot keep a secret in {} (choose another --state-dir)", path.display());
-        if let Some(text) = self.read(secret).with_context(problem)? {
+        if let Some(text) = self.read_file(file_name).with_context(problem)? {
             return Ok(Found { text, path, is_new: false });
         }
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).with_context(problem)?;
-        let text = random_hex()?;
-        let draft = self.0.join(format!(".{}-{:016x}", secret.file(), random()?));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)
-            .with_context(problem)?;
-        writeln!(file, "{text}").and_then(|()| file.sync_all()).with_context(problem)?;
+        let text = make()?;
+        let draft = self.draft(file_name, &text).with_context(problem)?;
         let linked = fs::hard_link(&draft, &path);
         fs::remove_file(&draft).with_context(problem)?;
         match linked {
             Ok(()) => Ok(Found { text, path, is_new: true }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let text = self.read(secret).with_context(problem)?.unwrap_or_default();
+                let text = self.read_file(file_name).with_context(problem)?.unwrap_or_default();
                 Ok(Found { text, path, is_new: false })
             }
             Err(error) => Err(error).with_context(problem),
         }
     }
+}
+
+impl StateDir {
+    /// Puts `text` in the place of the secret that is there, at once or not at all.
+    pub(crate) fn replace(&self, secret: Secret, text: &str) -> anyhow::Result<()> {
+        let path = self.0.join(secret.file());
+        let problem = || format!("cannot change the secret in {}", path.display());
+        let draft = self.draft(secret.file(), text).with_context(problem)?;
+        fs::rename(&draft, &path).with_context(problem)?;
+        fs::File::open(&self.0).and_then(|dir| dir.sync_all()).with_context(problem)
+    }
+
+    /// Writes `text` to a new file beside the one of that name, readable by its owner only.
+    fn draft(&self, file_name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        let draft = self.0.join(format!(".{file_name}-{:016x}", random()?));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        writeln!(file, "{text}").and_then(|()| file.sync_all())?;
+        Ok(draft)
+    }
+}
+
+/// Eight random bytes.
+pub(crate) fn random_id() -> anyhow::Result<[u8; 8]> {
+    Ok(random()?.to_be_bytes())
 }
 
 fn random() -> anyhow::Result<u64> {
@@ -132,6 +182,17 @@ mod tests {
         assert_eq!(first.text.len(), 2 * SECRET_LEN);
         assert_eq!(fs::metadata(&first.path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_ne!(state.read_or_make(Secret::Cluster).unwrap().text, first.text);
+    }
+
+    #[test]
+    fn a_replaced_secret_is_still_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path().join("state"));
+        let made = state.read_or_make(Secret::RouteKey).unwrap();
+        state.replace(Secret::RouteKey, "another").unwrap();
+        assert_eq!(state.read(Secret::RouteKey).unwrap().as_deref(), Some("another"));
+        assert_eq!(fs::metadata(&made.path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path().join("state")).unwrap().count(), 1, "no draft is left");
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn a_gateway_leaves_in_good_order_when_asked() {
     let listening = next("the gateway listens");
     let url = format!("http://{}", listening["http"].as_str().unwrap());
     let client = ["--url", &url, "--state-dir", state.path().to_str().unwrap(), "--json"];
-    let (status, stdout, stderr) = run(&[&["device", "add", "lamp-17"], &client[..]].concat());
+    let (status, stdout, stderr) = run(&[&["device", "add", "lamp-17", "--plain"], &client[..]].concat());
     assert_eq!(status, Some(0), "{stderr}");
     assert!(stdout.contains("\"id\":\"lamp-17\""), "{stdout}");
     let late = ["send", "lamp-17", "led/set", "--hex", "01", "--wait", "acked", "--timeout", "0.2"];
@@ -103,4 +103,107 @@ fn a_gateway_leaves_in_good_order_when_asked() {
     kill(Pid::from_raw(i32::try_from(gateway.id()).unwrap()), Signal::SIGTERM).unwrap();
     next("the gateway has left");
     assert!(gateway.wait().unwrap().success());
+}
+
+/// A gateway that is reached over TLS, and what it logs.
+struct Secured {
+    gateway: std::process::Child,
+    log: std::thread::JoinHandle<String>,
+    dir: tempfile::TempDir,
+    url: String,
+}
+
+impl Secured {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.path().join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        let free = "127.0.0.1:0";
+        let mut gateway =
+            imlink(&["gateway", "--http-listen", free, "--device-listen", free, "--backend-listen", free])
+                .args(["--log-format", "json", "--log-level", "trace", "--state-dir"])
+                .arg(dir.path().join("state"))
+                .arg("--tls-cert")
+                .arg(dir.path().join("cert.pem"))
+                .arg("--tls-key")
+                .arg(dir.path().join("key.pem"))
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let stderr = gateway.stderr.take().unwrap();
+        let log = std::thread::spawn(move || {
+            let mut all = String::new();
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let read: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+                if read["message"] == "the gateway listens" {
+                    let _ = tell.send(read["http"].as_str().unwrap_or_default().to_owned());
+                }
+                all += &line;
+            }
+            all
+        });
+        let http = told.recv_timeout(std::time::Duration::from_secs(20)).expect("the gateway listens");
+        let url = format!("https://localhost:{}", http.rsplit_once(':').unwrap().1);
+        Self { gateway, log, dir, url }
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let ca_file = self.dir.path().join("cert.pem");
+        let state = self.dir.path().join("state");
+        let client = ["--url", &self.url, "--ca-file", ca_file.to_str().unwrap()];
+        run(&[arguments, &client, &["--state-dir", state.to_str().unwrap()]].concat())
+    }
+}
+
+#[test]
+fn a_token_does_what_it_may_over_tls_until_it_is_revoked_and_no_secret_is_logged() {
+    let secured = Secured::start();
+    let (status, _, stderr) = secured.run(&["device", "add", "lamp-17", "door-1"]);
+    assert_eq!(status, Some(0), "{stderr}");
+    let add =
+        ["token", "add", "--allow", "send:lamp-*,state", "--expires", "30d", "--rate", "100/s", "--name", "billing"];
+    let (status, token, stderr) = secured.run(&add);
+    assert_eq!(status, Some(0), "{stderr}");
+    let token = token.trim();
+    let (id, secret) = token.strip_prefix("imt_").unwrap().split_once('_').unwrap();
+    assert_eq!((id.len(), secret.len()), (16, 64), "{token}");
+    assert!(!stderr.contains(secret) && stderr.contains("send:lamp-*,state 100/s"), "{stderr}");
+
+    let send = |device: &str| secured.run(&["send", device, "led/set", "--hex", "01", "--json", "--token", token]);
+    let (status, stdout, stderr) = send("lamp-17");
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stdout.contains("waiting"), "{stdout}");
+    let (status, _, stderr) = send("door-1");
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("forbidden") && stderr.contains("`send:door-1`"), "{stderr}");
+
+    let (_, listed, _) = secured.run(&["token", "list", "--json"]);
+    assert!(listed.contains(id) && listed.contains("\"active\"") && !listed.contains(secret), "{listed}");
+    let (status, _, stderr) = secured.run(&["token", "revoke", id]);
+    assert_eq!(status, Some(0), "{stderr}");
+    let (status, _, stderr) = send("lamp-17");
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("unauthorized"), "{stderr}");
+
+    let (status, audit, stderr) = secured.run(&["audit"]);
+    assert_eq!(status, Some(0), "{stderr}");
+    for change in ["device-provisioned lamp-17 by configured from 127.0.0.1:", &format!("token-revoked {id}")] {
+        assert!(audit.contains(change), "{change}: {audit}");
+    }
+    // Another tenant has none of it.
+    let (status, other, stderr) = secured.run(&["device", "list", "--tenant", "acme"]);
+    assert_eq!((status, other.as_str()), (Some(0), ""), "{stderr}");
+    // Whoever does not know the authority does not connect.
+    let (status, _, stderr) = run(&["device", "list", "--url", &secured.url, "--token", token]);
+    assert_eq!(status, Some(3), "{stderr}");
+
+    kill(Pid::from_raw(i32::try_from(secured.gateway.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let mut gateway = secured.gateway;
+    assert!(gateway.wait().unwrap().success());
+    let log = secured.log.join().unwrap();
+    let configured = std::fs::read_to_string(secured.dir.path().join("state/token")).unwrap();
+    assert!(log.contains("audit") && log.contains(id), "{log}");
+    assert!(!log.contains(secret) && !log.contains(configured.trim()) && !audit.contains(secret), "a secret is logged");
 }

@@ -7,7 +7,8 @@
 //!
 //! A sender encodes straight into the link's outbox; whoever empties it takes all that gathered there
 //! meanwhile, so a busy link makes few large writes and an idle one sends at once. Nothing waits for
-//! company. A [`pair`] carries the very same bytes without a socket.
+//! company. A [`pair`] carries the very same bytes without a socket; [`seal`] carries them between nodes that
+//! proved their keys, encrypted.
 //!
 //! The outbox is bounded: past its limit [`Sender::send`] refuses, and nothing that was taken is dropped
 //! while the link lives.
@@ -15,6 +16,8 @@
 
 mod outbox;
 mod receiver;
+pub mod seal;
+mod stream;
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use tokio::net::TcpStream;
 
 use outbox::Outbox;
 pub use receiver::{Batch, Receiver};
+pub use stream::over_stream;
 
 /// Bytes that may wait in one direction of a link unless configured otherwise.
 pub const OUTBOX_LEN_DEFAULT: usize = 32 * 1024 * 1024;
@@ -72,6 +76,9 @@ pub enum LinkError {
     /// The stream broke.
     #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
+    /// A sealed record was changed, cut, repeated or left out on the way.
+    #[error("the peer sent a record whose seal does not fit")]
+    Seal,
 }
 
 impl Sender {
@@ -121,8 +128,17 @@ pub fn over_tcp(stream: TcpStream, outbox_len_max: usize) -> io::Result<Link> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     let outbox = Arc::new(Outbox::new(outbox_len_max));
-    tokio::spawn(outbox::write_to(outbox.clone(), write));
+    tokio::spawn(outbox::write_to(outbox.clone(), write, None));
     Ok(Link { receiver: Receiver::over_tcp(read, outbox.clone()), sender: Sender { outbox } })
+}
+
+/// The same with every byte sealed, after a handshake.
+fn sealed(stream: TcpStream, keys: snow::StatelessTransportState, outbox_len_max: usize) -> io::Result<Link> {
+    let (read, write) = stream.into_split();
+    let (sealer, opener) = seal::both(keys);
+    let outbox = Arc::new(Outbox::new(outbox_len_max));
+    tokio::spawn(outbox::write_to(outbox.clone(), write, Some(sealer)));
+    Ok(Link { receiver: Receiver::sealed(read, opener, outbox.clone()), sender: Sender { outbox } })
 }
 
 /// Two sides of a link within this process.

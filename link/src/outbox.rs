@@ -11,7 +11,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-use crate::SendError;
+use crate::seal::Sealer;
+use crate::{LinkError, SendError};
 
 /// How long the peer of a closed link may take what is in the outbox.
 const LINGER: Duration = Duration::from_secs(10);
@@ -113,9 +114,9 @@ impl Outbox {
 
 /// Empties `outbox` into `stream` until the link closes or the stream breaks. A peer that does not read
 /// cannot hold a closed link's frames for ever.
-pub(crate) async fn write_to(outbox: std::sync::Arc<Outbox>, mut stream: OwnedWriteHalf) {
+pub(crate) async fn write_to(outbox: std::sync::Arc<Outbox>, mut stream: OwnedWriteHalf, mut sealer: Option<Sealer>) {
     tokio::select! {
-        () = write_all(&outbox, &mut stream) => {}
+        () = write_all(&outbox, &mut stream, sealer.as_mut()) => {}
         () = async {
             outbox.closed().await;
             tokio::time::sleep(LINGER).await;
@@ -123,15 +124,35 @@ pub(crate) async fn write_to(outbox: std::sync::Arc<Outbox>, mut stream: OwnedWr
     }
 }
 
-async fn write_all(outbox: &Outbox, stream: &mut OwnedWriteHalf) {
+async fn write_all(outbox: &Outbox, stream: &mut OwnedWriteHalf, mut sealer: Option<&mut Sealer>) {
     while let Some(frames) = outbox.take().await {
-        if stream.write_all(&frames).await.is_err() {
+        let written = match &mut sealer {
+            None => stream.write_all(&frames).await.map_err(LinkError::from),
+            Some(sealer) => write_sealed(&frames, sealer, stream).await,
+        };
+        if written.is_err() {
             outbox.close();
             return;
         }
     }
+    if let Some(sealer) = sealer {
+        // Says that nothing is missing; whether the peer still reads it does not matter.
+        let _ = write_sealed(&[], sealer, stream).await;
+    }
     // The peer reads the end of the stream; whether it is still there to do so does not matter.
     let _ = stream.shutdown().await;
+}
+
+async fn write_sealed(frames: &[u8], sealer: &mut Sealer, stream: &mut OwnedWriteHalf) -> Result<(), LinkError> {
+    let (mut rest, mut records) = (frames, Vec::with_capacity(frames.len() + 64));
+    loop {
+        records.clear();
+        rest = sealer.seal(rest, &mut records)?;
+        stream.write_all(&records).await?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 pub(crate) fn encode_onto<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), SendError> {

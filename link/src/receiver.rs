@@ -11,6 +11,7 @@ use tokio::net::tcp::OwnedReadHalf;
 
 use crate::LinkError;
 use crate::outbox::{Outbox, read_buffer};
+use crate::seal::{Opened, Opener};
 
 /// The receiving half of a link. Dropping it closes the link.
 pub struct Receiver {
@@ -21,6 +22,7 @@ pub struct Receiver {
 
 enum Source {
     Tcp { stream: OwnedReadHalf, buffer: BytesMut },
+    Sealed { stream: OwnedReadHalf, opener: Opener, input: BytesMut, buffer: BytesMut, is_over: bool },
     Within(Arc<Outbox>),
 }
 
@@ -33,6 +35,11 @@ pub struct Batch {
 impl Receiver {
     pub(crate) fn over_tcp(stream: OwnedReadHalf, outbox: Arc<Outbox>) -> Self {
         Self { source: Source::Tcp { stream, buffer: read_buffer() }, outbox }
+    }
+
+    pub(crate) fn sealed(stream: OwnedReadHalf, opener: Opener, outbox: Arc<Outbox>) -> Self {
+        let (input, buffer) = (read_buffer(), BytesMut::new());
+        Self { source: Source::Sealed { stream, opener, input, buffer, is_over: false }, outbox }
     }
 
     pub(crate) fn within(inbox: Arc<Outbox>, outbox: Arc<Outbox>) -> Self {
@@ -52,15 +59,40 @@ impl Receiver {
                 buffer.reserve(16 * 1024);
                 if stream.read_buf(buffer).await? == 0 {
                     // Cut within a frame is not closed in good order: what was in it is lost.
-                    return if buffer.is_empty() {
-                        Ok(None)
-                    } else {
-                        Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-                    };
+                    return if buffer.is_empty() { Ok(None) } else { Err(cut()) };
+                }
+            },
+            Source::Sealed { stream, opener, input, buffer, is_over } => loop {
+                let whole = whole_frames(buffer)?;
+                if whole > 0 {
+                    return Ok(Some(Batch { bytes: buffer.split_to(whole).freeze() }));
+                }
+                if *is_over {
+                    return if buffer.is_empty() { Ok(None) } else { Err(cut()) };
+                }
+                let before = buffer.len();
+                while !*is_over {
+                    match opener.open(input, buffer)? {
+                        Opened::Nothing => break,
+                        Opened::Bytes => {}
+                        Opened::End => *is_over = true,
+                    }
+                }
+                if buffer.len() > before || *is_over {
+                    continue;
+                }
+                input.reserve(64 * 1024);
+                // Whoever ends a sealed stream says so under seal; else something was cut off.
+                if stream.read_buf(input).await? == 0 {
+                    return Err(cut());
                 }
             },
         }
     }
+}
+
+fn cut() -> LinkError {
+    io::Error::from(io::ErrorKind::UnexpectedEof).into()
 }
 
 impl Drop for Receiver {

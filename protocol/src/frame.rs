@@ -39,8 +39,10 @@ pub enum FrameError {
     TooShort {
         /// Bytes announced.
         len: usize,
+        /// Bytes needed.
+        min: usize,
     },
-    /// The check does not fit the bytes.
+    /// The check, on a sealed link the tag, does not fit the bytes.
     Check,
     /// The body is not a message of this direction, or bytes follow it.
     Body,
@@ -64,7 +66,7 @@ impl fmt::Display for FrameError {
         match self {
             Self::Length => f.write_str("frame length is not a minimal varint of at most 3 bytes"),
             Self::TooLong { len, max } => write!(f, "frame of {len} bytes, at most {max} are taken"),
-            Self::TooShort { len } => write!(f, "frame of {len} bytes, at least {} are needed", CHECK_LEN + 1),
+            Self::TooShort { len, min } => write!(f, "frame of {len} bytes, at least {min} are needed"),
             Self::Check => f.write_str("frame check does not fit its bytes"),
             Self::Body => f.write_str("frame body is not a message of this direction"),
         }
@@ -106,9 +108,15 @@ pub fn whole_len(bytes: &[u8], max: usize) -> Result<Option<usize>, FrameError> 
 }
 
 fn checked_length(bytes: &[u8], max: usize) -> Result<Option<(usize, usize)>, FrameError> {
+    length_within(bytes, CHECK_LEN, max)
+}
+
+/// Length of what follows, checked against its bounds, and the bytes it is written in. What follows has more
+/// bytes than its check.
+pub(crate) fn length_within(bytes: &[u8], check_len: usize, max: usize) -> Result<Option<(usize, usize)>, FrameError> {
     match length(bytes)? {
         Some((len, _)) if len > max => Err(FrameError::TooLong { len, max }),
-        Some((len, _)) if len <= CHECK_LEN => Err(FrameError::TooShort { len }),
+        Some((len, _)) if len <= check_len => Err(FrameError::TooShort { len, min: check_len + 1 }),
         length => Ok(length),
     }
 }
@@ -147,28 +155,49 @@ impl fmt::Display for EncodeError {
 
 impl core::error::Error for EncodeError {}
 
+/// Writes the body of `message` alone at the start of `out`, for where something else frames it, and returns its length.
+pub fn encode_body<T: Serialize + ?Sized>(message: &T, out: &mut [u8]) -> Result<usize, EncodeError> {
+    postcard::to_slice(message, out).map(|body| body.len()).map_err(|_| EncodeError)
+}
+
 /// Writes `message` as a frame at the start of `out` and returns the bytes written.
 ///
 /// `out` should have [`LENGTH_LEN_MAX`] + [`CHECK_LEN`] bytes more than the message needs.
 pub fn encode<T: Serialize + ?Sized>(message: &T, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let Laid { head, body } = lay_out(message, CHECK_LEN, out)?;
+    let checked = head + body;
+    let check = CRC.checksum(out.get(..checked).ok_or(EncodeError)?).to_le_bytes();
+    out.get_mut(checked..checked + CHECK_LEN).ok_or(EncodeError)?.copy_from_slice(&check);
+    Ok(checked + CHECK_LEN)
+}
+
+/// A frame of which everything but the check is written: bytes of its length and of its body.
+pub(crate) struct Laid {
+    pub(crate) head: usize,
+    pub(crate) body: usize,
+}
+
+/// Writes length and body of a frame whose check has `check_len` bytes; there is room for the check behind.
+pub(crate) fn lay_out<T: Serialize + ?Sized>(
+    message: &T,
+    check_len: usize,
+    out: &mut [u8],
+) -> Result<Laid, EncodeError> {
     // Nearly every frame is shorter than 128 bytes: the body goes behind a length of one byte and
     // moves only when that was wrong.
     let body_area = out.get_mut(1..).ok_or(EncodeError)?;
     let flavor = Slice::new(body_area);
-    let body_len = postcard::serialize_with_flavor(message, flavor).map_err(|_| EncodeError)?.len();
-    let len = body_len + CHECK_LEN;
+    let body = postcard::serialize_with_flavor(message, flavor).map_err(|_| EncodeError)?.len();
+    let len = body + check_len;
     let head = length_len(len).ok_or(EncodeError)?;
     if out.len() < head + len {
         return Err(EncodeError);
     }
     if head > 1 {
-        out.copy_within(1..1 + body_len, head);
+        out.copy_within(1..1 + body, head);
     }
     write_length(len, head, out);
-    let checked = head + body_len;
-    let check = CRC.checksum(out.get(..checked).ok_or(EncodeError)?).to_le_bytes();
-    out.get_mut(checked..checked + CHECK_LEN).ok_or(EncodeError)?.copy_from_slice(&check);
-    Ok(head + len)
+    Ok(Laid { head, body })
 }
 
 const fn length_len(len: usize) -> Option<usize> {
@@ -235,7 +264,7 @@ mod tests {
     fn a_length_is_minimal_and_short() {
         assert_eq!(split(&[0x85, 0x00, 1, 2, 3, 4, 5], 400), Err(FrameError::Length));
         assert_eq!(split(&[0xff, 0xff, 0xff], 400), Err(FrameError::Length));
-        assert_eq!(split(&[4, 0, 0, 0, 0], 400), Err(FrameError::TooShort { len: 4 }));
+        assert_eq!(split(&[4, 0, 0, 0, 0], 400), Err(FrameError::TooShort { len: 4, min: 5 }));
     }
 
     #[test]

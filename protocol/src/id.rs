@@ -114,6 +114,45 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// Public part of a backend's token, drawn at random; names who sent a message. Written as 16 hexadecimal digits.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TokenId(pub [u8; 8]);
+
+impl TokenId {
+    /// The token of the configuration, which is never revoked.
+    pub const NONE: Self = Self([0; 8]);
+
+    /// Whether it is a token of the store.
+    pub fn is_some(&self) -> bool {
+        *self != Self::NONE
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != 16 || !text.bytes().all(is_digit) {
+            return Err(IdError::NotATokenId);
+        }
+        let number = u64::from_str_radix(text, 16).map_err(|_| IdError::NotATokenId)?;
+        Ok(Self(number.to_be_bytes()))
+    }
+}
+
 /// A number that its giver never gives twice: of a process, a boot or an event queue. Drawn at random.
 pub type Incarnation = NonZeroU64;
 
@@ -139,6 +178,8 @@ pub enum IdError {
     },
     /// Not two numbers below 2^53 joined by `-`.
     NotAMessageId,
+    /// Not 16 hexadecimal digits in lower case.
+    NotATokenId,
 }
 
 impl fmt::Display for IdError {
@@ -152,6 +193,7 @@ impl fmt::Display for IdError {
             Self::NotAMessageId => {
                 f.write_str("is not a message id, expected generation-sequence such as 1764000000000-17")
             }
+            Self::NotATokenId => f.write_str("is not a token id, expected 16 hexadecimal digits in lower case"),
         }
     }
 }
@@ -207,6 +249,16 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         for wrong in ["", "1", "-", "1-", "a-1", "1-9007199254740992"] {
             assert_eq!(wrong.parse::<MessageId>(), Err(IdError::NotAMessageId), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn token_ids_read_back_what_they_print_and_nothing_else() {
+        let id = TokenId([0, 1, 2, 0xab, 4, 5, 6, 0xff]);
+        assert_eq!(id.to_string(), "000102ab040506ff");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in ["", "0", "000102AB040506FF", "+00102ab040506ff", "000102ab040506ff0"] {
+            assert_eq!(wrong.parse::<TokenId>(), Err(IdError::NotATokenId), "{wrong}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! frame      length · body · check          one message on a TCP stream
 //! message    FromDevice, ToDevice           what a body says between a device and its IM-server
 //! link       what nodes and backends say    the same frames, other bodies
+//! seal       handshake and records of a sealed link
 //! serving    the IM-server's end of a session
 //! device     the device's end of a session
 //! ```
@@ -21,16 +22,18 @@ pub mod frame;
 pub mod id;
 pub mod interface;
 pub mod key;
+pub mod key_pair;
 pub mod limits;
 pub mod link;
 pub mod message;
+pub mod seal;
 pub mod serving;
 #[cfg(feature = "ticket")]
 pub mod ticket;
 pub mod time;
 
 pub use frame::FrameError;
-pub use id::{Cursor, DeviceId, Epoch, Fingerprint, IdError, MessageId};
+pub use id::{Cursor, DeviceId, Epoch, Fingerprint, IdError, MessageId, TokenId};
 pub use key::Key;
 pub use message::{FromDevice, ToDevice};
 pub use time::Instant;

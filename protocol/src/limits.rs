@@ -18,19 +18,22 @@ pub const FRAME_LEN_MAX: usize = 64 * 1024;
 pub const LINK_FRAME_LEN_MAX: usize = FRAME_LEN_MAX + 1024;
 /// Largest frame a peer may send before `Welcome`, in bytes (nothing larger is buffered for a stranger).
 pub const HELLO_FRAME_LEN_MAX: usize = 512;
-/// Smallest receive limit a device may state, in bytes: every control frame fits.
-pub const RECEIVE_LIMIT_MIN: usize = 128;
+/// Smallest receive limit a device may state, in bytes: every control frame fits, the longest is `Welcome` with the
+/// longest grant.
+pub const RECEIVE_LIMIT_MIN: usize = 256;
 /// Bytes that a `Message` or `Call` adds to its payload at most: length 3, kind 1, sequence 8,
-/// key 4, expiry 10, flags 1, payload length 3, check 4.
-pub const PAYLOAD_OVERHEAD: usize = 34;
+/// key 4, expiry 10, flags 1, payload length 3, and the longer check, a tag of 16.
+pub const PAYLOAD_OVERHEAD: usize = 46;
 /// Unacknowledged messages that a server keeps in flight to one device at most, whatever the device could hold.
 pub const WINDOW_MAX: usize = 16;
 /// Unacknowledged events that a device may have in flight at most.
 pub const EVENT_WINDOW_MAX: u8 = 64;
 /// Calls in flight to one device at most; the next one is refused as `busy`.
 pub const CALLS_MAX: usize = 16;
-/// Largest ticket in bytes.
-pub const TICKET_LEN_MAX: usize = 256;
+/// Largest ticket in bytes: nonce 24, tag 16, the longest names and numbers.
+pub const TICKET_LEN_MAX: usize = 160;
+/// Largest grant in bytes: a ticket's key, and the ticket.
+pub const GRANT_LEN_MAX: usize = 32 + TICKET_LEN_MAX;
 /// Longest address text (`host:port`) in bytes.
 pub const ADDRESS_LEN_MAX: usize = 128;
 /// Largest interface description of one firmware, in bytes (DESIGN §8).
@@ -69,6 +72,7 @@ pub const fn cut_after(interval: Duration) -> Duration {
 const _: () = assert!(HELLO_FRAME_LEN_MAX >= 64 + DEVICE_KEY_LEN_MAX + TICKET_LEN_MAX);
 const _: () = assert!(FRAME_LEN_DEFAULT <= FRAME_LEN_MAX);
 const _: () = assert!(RECEIVE_LIMIT_MIN > PAYLOAD_OVERHEAD);
+const _: () = assert!(RECEIVE_LIMIT_MIN >= 40 + 16 + GRANT_LEN_MAX);
 const _: () = assert!(LINK_FRAME_LEN_MAX > FRAME_LEN_MAX + DEVICE_KEY_LEN_MAX + PATH_LEN_MAX);
 
 #[cfg(test)]

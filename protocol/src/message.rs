@@ -92,7 +92,7 @@ pub struct Hello<'a> {
     pub epoch: Epoch,
     /// How far the device handled its mailbox, `0-0` when unknown.
     pub cursor: Cursor,
-    /// Largest frame (body and check) the device takes, in bytes (128 … 65,536).
+    /// Largest frame (body and check) the device takes, in bytes (256 … 65,536).
     pub receive_limit: u32,
     /// Unacknowledged messages the device can hold (1 … 255).
     pub window: u8,
@@ -100,7 +100,7 @@ pub struct Hello<'a> {
     pub fingerprint: Fingerprint,
     /// Incarnation of the event queue, drawn when the queue starts empty; 0 without events.
     pub event_queue: u64,
-    /// Admission to this IM-server, empty at a route or gateway.
+    /// Admission to this IM-server; empty at a route, and where there is none yet.
     pub ticket: &'a [u8],
 }
 
@@ -110,12 +110,12 @@ pub enum ToDevice<'a> {
     /// The session is open.
     #[serde(borrow)]
     Welcome(Welcome<'a>),
-    /// Go to this IM-server, with this ticket.
+    /// Go to this IM-server, with this grant.
     Redirect {
         /// `host:port`.
         address: &'a str,
-        /// To be sent in `Hello` there.
-        ticket: &'a [u8],
+        /// A ticket's key [32], zeros on a plain link, and the ticket.
+        grant: &'a [u8],
     },
     /// The connection ends here.
     Reject {
@@ -175,10 +175,10 @@ pub enum ToDevice<'a> {
         /// Where the chunk begins.
         offset: u32,
     },
-    /// A newer ticket for this IM-server.
-    Ticket {
+    /// A newer grant for this IM-server.
+    Grant {
         /// Replaces the older one.
-        ticket: &'a [u8],
+        grant: &'a [u8],
     },
     /// The server asks the device to leave.
     GoAway {
@@ -206,8 +206,9 @@ pub struct Welcome<'a> {
     pub event_position: u64,
     /// Server's time, milliseconds since 1970.
     pub time_ms: u64,
-    /// Admission for the next attachment to this IM-server, empty if it gives none.
-    pub ticket: &'a [u8],
+    /// Admission for the next attachment to this IM-server: a ticket's key [32], zeros on a plain link, and the
+    /// ticket; empty if there is none.
+    pub grant: &'a [u8],
 }
 
 /// Bits of a `Message`.
@@ -249,6 +250,8 @@ impl Code {
     pub const INTERFACE: Self = Self(6);
     /// The message is larger than the device takes.
     pub const TOO_LARGE: Self = Self(7);
+    /// The token that sent the message was revoked before the device had it.
+    pub const FORBIDDEN: Self = Self(8);
     /// First code that belongs to the application.
     pub const APPLICATION: u16 = 256;
 
@@ -263,6 +266,7 @@ impl Code {
             Self::DEVICE_ERROR => "device-error",
             Self::INTERFACE => "interface",
             Self::TOO_LARGE => "too-large",
+            Self::FORBIDDEN => "forbidden",
             Self(code) if code >= Self::APPLICATION => "application",
             _ => "unnamed",
         }
@@ -327,6 +331,8 @@ named_codes! {
         Cursor = "cursor",
         /// Two devices use one identity and keep replacing one another: one of them must go.
         Contested = "contested",
+        /// This port takes sealed links only, or the device has a key and comes without it.
+        Unsealed = "unsealed",
     }
 }
 
@@ -349,5 +355,7 @@ named_codes! {
         Order = "order",
         /// The device does not take what is sent to it.
         Slow = "slow",
+        /// The link lasted long enough for its keys: come straight back.
+        Renew = "renew",
     }
 }

@@ -66,7 +66,7 @@ impl Question {
         let Self { payload, asked, deadline, asker, .. } = self;
         let device = known.device;
         let call = Call { device, key, payload, asked, deadline, asker, denials: 0 };
-        match known.seat.and_then(|seat| core.servers.link(seat.incarnation).map(|link| (seat, link))) {
+        match known.seat.and_then(|seat| core.servers.seated(seat).map(|link| (seat, link))) {
             Some((seat, link)) => call.send(core, seat, &link, out),
             None => drop(core.tasks.spawn(call.find(core.clone()))),
         }
@@ -123,7 +123,7 @@ impl Call {
             let Some(seat) = known.seat else {
                 return self.offline("it has no session");
             };
-            if let Some(link) = core.servers.link(seat.incarnation) {
+            if let Some(link) = core.servers.seated(seat) {
                 return self.send(&core, seat, &link, &mut Outgoing::default());
             }
             if core.servers.is_gone(seat.incarnation) || !is_leased(&core, seat.incarnation).await {
@@ -239,7 +239,7 @@ pub(crate) fn link_lost(core: &Core, incarnation: u64) {
 /// Ends calls whose time is over or that nobody waits for.
 pub(crate) fn end_over(core: &Core, over: Vec<(u64, Pending)>, now: Instant, out: &mut Outgoing) {
     for (number, call) in over {
-        if let Some(link) = core.servers.link(call.seat.incarnation) {
+        if let Some(link) = core.servers.seated(call.seat) {
             // A cancel that finds no room is not worth more than that.
             let _ = out.put(&link.sender, &ToServer::CancelCall { request: number });
         }

@@ -1,15 +1,20 @@
 //! What a route is told at its start.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use imlink_link::seal::NodeKey;
 use imlink_protocol::id::{IdError, check_device_id};
+use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::link::backend::Failure;
 use serde::{Deserialize, Serialize};
 
 use crate::request::Failed;
+use crate::tls::TlsFiles;
 
-/// Configuration of a route. Every field has a default except the two secrets; a file names only what differs.
+/// Configuration of a route. Every field has a default except the secrets; a file names only what differs.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -25,14 +30,32 @@ pub struct Config {
     pub node_listen: Option<SocketAddr>,
     /// What IM-servers dial, `host:port`; `None` for the address really bound. Default `None`.
     pub node_address: Option<String>,
-    /// Devices logging in. Default `127.0.0.1:7000`; `None` in a gateway, whose server takes them itself.
+    /// Devices logging in over sealed links. Default `127.0.0.1:7000`; `None` in a gateway, whose server takes them
+    /// itself.
     pub device_listen: Option<SocketAddr>,
+    /// Devices without a key logging in over plain links. Default `None`; loopback only unless `allow_plain`.
+    pub plain_listen: Option<SocketAddr>,
+    /// Plain links may come from other machines. Default `false`.
+    pub allow_plain: bool,
+    /// What devices are told to dial, `host:port`; `None` for the address really bound. Default `None`.
+    pub device_address: Option<String>,
+    /// Key pairs that devices log in to, the same on every route of a cluster; not part of a file. Default none.
+    #[serde(skip)]
+    pub keys: Option<Arc<LoginKeys>>,
+    /// Fleet secrets by tenant; a tenant without one uses zeros. Not part of a file. Default none.
+    #[serde(skip)]
+    pub fleet_psks: HashMap<String, Psk>,
     /// Bearer token of backends, at least 16 bytes. No default.
     pub token: String,
     /// Labels (`key=value,…`) that an IM-server must have to get devices from this route. Default none.
     pub server_labels: String,
     /// Secret shared by the nodes of a cluster, at least 16 bytes. No default.
     pub cluster_secret: String,
+    /// Key under which this route links with IM-servers; needed with `node_listen`. No default.
+    #[serde(skip)]
+    pub node_key: Option<NodeKey>,
+    /// TLS for the HTTP API and the backend link, which may then listen beyond loopback. Default `None`.
+    pub tls: Option<TlsFiles>,
     /// Every limit, with its unit and reason.
     pub limits: Limits,
 }
@@ -48,9 +71,16 @@ impl Default for Config {
             node_listen: local(7001),
             node_address: None,
             device_listen: local(7000),
+            plain_listen: None,
+            allow_plain: false,
+            device_address: None,
+            keys: None,
+            fleet_psks: HashMap::new(),
             token: String::new(),
             server_labels: String::new(),
             cluster_secret: String::new(),
+            node_key: None,
+            tls: None,
             limits: Limits::default(),
         }
     }
@@ -65,7 +95,16 @@ impl Config {
                 return Err(ConfigError::Secret { field, len: secret.len() });
             }
         }
-        let listening = [self.http_listen, self.backend_listen, self.node_listen, self.device_listen];
+        if self.device_listen.is_some() && self.keys.is_none() {
+            return Err(ConfigError::NoKeys);
+        }
+        if self.node_listen.is_some() && self.node_key.is_none() {
+            return Err(ConfigError::NoNodeKey);
+        }
+        // The links of nodes, and of devices that have keys, are sealed.
+        let [http, backend] =
+            [self.http_listen, self.backend_listen].map(|listen| listen.filter(|_| self.tls.is_none()));
+        let listening = [http, backend, self.plain_listen.filter(|_| !self.allow_plain)];
         match listening.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
             Some(address) => Err(ConfigError::NotLoopback(address)),
             None => Ok(()),
@@ -87,9 +126,15 @@ pub enum ConfigError {
         /// Its length in bytes.
         len: usize,
     },
-    /// A listener would be open to other machines although its links are not sealed yet.
-    #[error("{0} is not a loopback address; until links are sealed, a route listens on loopback only")]
+    /// A listener for nodes without a key to seal their links.
+    #[error("a route that listens for IM-servers needs a node key")]
+    NoNodeKey,
+    /// A listener would be open to other machines although nothing on it is sealed.
+    #[error("{0} is not a loopback address, and what goes there is not sealed: use 127.0.0.1")]
     NotLoopback(SocketAddr),
+    /// Devices could not know the route.
+    #[error("device_listen needs keys by which devices know this route")]
+    NoKeys,
 }
 
 /// Fewest bytes of a secret.
@@ -104,6 +149,7 @@ impl std::fmt::Debug for Config {
             .field("node_listen", &self.node_listen)
             .field("node_address", &self.node_address)
             .field("device_listen", &self.device_listen)
+            .field("tls", &self.tls)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -145,6 +191,13 @@ pub struct Limits {
     pub server_links_max: usize,
     /// Bytes that may wait for one peer of a link. Default 32 MiB.
     pub outbox_len_max: usize,
+    /// Devices logging in per second from one address, with a burst of twice as many. Default 2,000: many devices
+    /// may share the address of a router.
+    pub address_logins_per_s: u32,
+    /// The same from one /24 of IPv4 or /56 of IPv6. Default 8,000.
+    pub prefix_logins_per_s: u32,
+    /// Threads for handshakes, 0 for half of the cores. Default 0.
+    pub handshake_threads: usize,
     /// Devices logging in at one moment. Default 1,024.
     pub handshakes_max: usize,
     /// Devices logging in per second, with a burst of as many. Default 1,000.
@@ -174,6 +227,9 @@ impl Default for Limits {
             interfaces_cached_max: 1024,
             server_links_max: 1024,
             outbox_len_max: imlink_link::OUTBOX_LEN_DEFAULT,
+            address_logins_per_s: 2000,
+            prefix_logins_per_s: 8000,
+            handshake_threads: 0,
             handshakes_max: 1024,
             logins_per_s: 1000,
             overload_retry_s: 5,
@@ -214,7 +270,13 @@ mod tests {
     use super::*;
 
     fn good() -> Config {
-        Config { token: "t".repeat(16), cluster_secret: "s".repeat(16), ..Config::default() }
+        Config {
+            token: "t".repeat(16),
+            cluster_secret: "s".repeat(16),
+            device_listen: None,
+            node_key: NodeKey::from_bytes([1; 32]).ok(),
+            ..Config::default()
+        }
     }
 
     #[test]
@@ -223,8 +285,16 @@ mod tests {
         let short = Config { token: "secret".into(), ..good() };
         assert_eq!(short.check(), Err(ConfigError::Secret { field: "token", len: 6 }));
         let open: SocketAddr = "0.0.0.0:7000".parse().unwrap();
-        let open_to_all = Config { device_listen: Some(open), ..good() };
+        let open_to_all = Config { plain_listen: Some(open), ..good() };
         assert_eq!(open_to_all.check(), Err(ConfigError::NotLoopback(open)));
+        assert_eq!(Config { allow_plain: true, ..open_to_all }.check(), Ok(()));
+        assert_eq!(Config { device_listen: Some(open), ..good() }.check(), Err(ConfigError::NoKeys));
+        let sealed = Config { node_listen: Some(open), ..good() };
+        assert_eq!(sealed.check(), Ok(()), "links of nodes are sealed");
+        assert_eq!(Config { node_key: None, ..sealed }.check(), Err(ConfigError::NoNodeKey));
+        let tls = Some(TlsFiles { certificate: "cert.pem".into(), key: "key.pem".into() });
+        let secured = Config { http_listen: Some(open), backend_listen: Some(open), tls, ..good() };
+        assert_eq!(secured.check(), Ok(()));
         let error = Config { name: "a b".into(), ..good() }.check().unwrap_err();
         assert!(error.to_string().contains("0x20"), "{error}");
     }

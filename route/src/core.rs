@@ -1,5 +1,6 @@
 //! What all parts of a route share.
 
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,22 +11,21 @@ use imlink_protocol::id::{Fingerprint, check_path};
 use imlink_protocol::interface::Kind;
 use imlink_protocol::key::Key;
 use imlink_protocol::link::backend::Failure;
-use imlink_protocol::ticket;
-use imlink_store::session::Identity;
+use imlink_store::session::{Identity, Session};
 use imlink_store::{DeviceKey, Error, Store};
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Tokens;
 use crate::calls::Calls;
 use crate::config::Config;
-use crate::devices::{Devices, Known, Seat};
+use crate::devices::{Devices, Known, NameTag, Seat};
 use crate::events::Feed;
 use crate::interface::{Interface, Interfaces};
 use crate::kick::Kicks;
 use crate::lookups::Lookups;
 use crate::metrics::Metrics;
-use crate::node::Servers;
+use crate::node::{Members, Servers};
 use crate::request::Failed;
 use crate::waiters::Waiters;
 
@@ -44,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) calls: Calls,
     pub(crate) kicks: Kicks,
     pub(crate) feed: Feed,
+    pub(crate) tokens: Tokens,
     pub(crate) metrics: Metrics,
     /// Everything that must end before the route has left.
     pub(crate) tasks: TaskTracker,
@@ -55,8 +56,12 @@ pub(crate) struct Core {
     pub(crate) is_settled: AtomicBool,
     /// Some link has requests that nobody waits for.
     pub(crate) has_abandoned: AtomicBool,
+    /// Whose keys are believed.
+    pub(crate) members: Members,
     in_flight: AtomicUsize,
     numbers: AtomicU64,
+    /// Makes tags of names.
+    tags: RandomState,
 }
 
 impl Core {
@@ -73,14 +78,17 @@ impl Core {
             calls: Calls::new(),
             kicks: Kicks::default(),
             feed: Feed::new(limits.events_kept_max),
+            tokens: Tokens::new(&config.token, &store),
             metrics: Metrics::new(),
             tasks: TaskTracker::new(),
             draining,
             stopped: CancellationToken::new(),
             is_settled: AtomicBool::new(false),
             has_abandoned: AtomicBool::new(false),
+            members: Members::default(),
             in_flight: AtomicUsize::new(0),
             numbers: AtomicU64::new(1),
+            tags: RandomState::new(),
             store,
             config,
         }
@@ -104,10 +112,14 @@ impl Core {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether `token` is the bearer token of backends, in time that does not depend on where it differs.
-    pub(crate) fn is_token(&self, token: &str) -> bool {
-        // Over digests, so that the length does not show either.
-        ticket::equal(&Sha256::digest(token), &Sha256::digest(&self.config.token))
+    /// Where a session is, by what is compared.
+    pub(crate) fn seat(&self, session: &Session) -> Seat {
+        Seat { server: self.tag(&session.server), incarnation: session.incarnation, epoch: session.epoch }
+    }
+
+    /// What stands for the name of an IM-server.
+    pub(crate) fn tag(&self, server: &str) -> NameTag {
+        NameTag(self.tags.hash_one(server))
     }
 
     /// A number that this route never gives twice, from 1.
@@ -148,7 +160,7 @@ impl Core {
             fingerprint: identity.fingerprint,
             interface,
             receive_limit: identity.receive_limit,
-            seat: identity.session.as_ref().map(Seat::from),
+            seat: identity.session.as_ref().map(|session| self.seat(session)),
             epoch: identity.epoch,
             learned: Instant::now(),
         })
@@ -236,7 +248,7 @@ pub(crate) fn unknown_device(device: &DeviceKey) -> Failed {
 }
 
 pub(crate) fn revoked(device: &DeviceKey) -> Failed {
-    let why = format!("device {} was revoked; provision it anew to use it again", device.device());
+    let why = format!("device {} was revoked; restore it to use it again", device.device());
     Failed::new(Failure::Revoked, why)
 }
 

@@ -11,7 +11,6 @@ use std::time::Instant;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use imlink_protocol::id::{Epoch, Fingerprint};
 use imlink_store::DeviceKey;
-use imlink_store::session::Session;
 use parking_lot::Mutex;
 
 use crate::interface::Interface;
@@ -34,20 +33,20 @@ pub(crate) struct Known {
     pub(crate) learned: Instant,
 }
 
-/// A session, by what is compared.
+/// A session, by what is compared. [`Core::seat`](crate::core::Core::seat) makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
+    /// Stands for the name of the IM-server: another one that states its incarnation is not believed.
+    pub(crate) server: NameTag,
     /// Incarnation of the IM-server.
     pub(crate) incarnation: u64,
     /// Number of the session.
     pub(crate) epoch: Epoch,
 }
 
-impl From<&Session> for Seat {
-    fn from(session: &Session) -> Self {
-        Self { incarnation: session.incarnation, epoch: session.epoch }
-    }
-}
+/// A name as a number that nobody outside this process can aim for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NameTag(pub(crate) u64);
 
 /// The memory of devices.
 pub(crate) struct Devices {
@@ -188,7 +187,7 @@ mod tests {
             fingerprint: Fingerprint::NONE,
             interface: None,
             receive_limit: 4096,
-            seat: (epoch > 0).then_some(Seat { incarnation: 1, epoch }),
+            seat: (epoch > 0).then_some(Seat { server: NameTag(1), incarnation: 1, epoch }),
             epoch,
             learned: Instant::now(),
         }
@@ -233,7 +232,7 @@ mod tests {
         devices.learn(old.clone());
         devices.reseat(&old, None);
         assert_eq!(devices.find("-", "lamp").unwrap().seat, None);
-        devices.reseat(&old, Some(Seat { incarnation: 9, epoch: 3 }));
+        devices.reseat(&old, Some(Seat { server: NameTag(1), incarnation: 9, epoch: 3 }));
         assert!(devices.find("-", "lamp").is_none());
     }
 }

@@ -9,7 +9,7 @@ use imlink_protocol::id::MessageId;
 use imlink_protocol::link::backend::{Failure, State};
 use imlink_store::DeviceKey;
 use imlink_store::mailbox::Cancelled;
-use imlink_store::session::{Identity, Proof, Provisioned, Session};
+use imlink_store::session::{Identity, NextKey, Proof, Provisioned, Session};
 use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
@@ -17,8 +17,8 @@ use crate::asker::Asker;
 use crate::call::Question;
 use crate::config::Limits;
 use crate::core::{Core, store_failed, unknown_device};
-use crate::devices::Seat;
 use crate::events::{self, Events, Positions};
+use crate::http::KeysView;
 use crate::kick;
 use crate::lookups::{Request, submit};
 use crate::node;
@@ -38,10 +38,14 @@ impl Route {
         Self { core }
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// Stores a message for a device and waits as asked. Dropping the future takes nothing back: from the
     /// append on, a task of its own does the rest.
     pub async fn send(&self, send: Send) -> Result<Sent, Failed> {
-        let Send { tenant, device, path, ttl_s, wait, timeout, idempotency_key, payload } = send;
+        let Send { tenant, device, path, ttl_s, wait, timeout, idempotency_key, token, payload } = send;
         let limits = self.limits();
         limits.check_payload(payload.len())?;
         let timeout = limits.check_timeout(timeout.unwrap_or(limits.timeout_default()))?;
@@ -55,6 +59,7 @@ impl Route {
             asked,
             deadline: asked + timeout,
             payload,
+            token,
             id: self.core.append_id(),
             is_retry: false,
             once: None,
@@ -111,7 +116,7 @@ impl Route {
         }
     }
 
-    /// Makes a device known, or changes how it proves itself; undoes a revocation.
+    /// Makes a device known, or changes how it proves itself; a revocation stays.
     pub async fn provision(&self, tenant: &str, device: &str, proof: Proof) -> Result<Provisioned, Failed> {
         let device = key(tenant, device)?;
         let provisioned = self.core.store.provision(&device, proof).await;
@@ -136,6 +141,35 @@ impl Route {
         let device = key(tenant, device)?;
         let revoked = self.core.store.revoke(&device).await;
         self.shut_out(device, revoked)
+    }
+
+    /// Takes a revoked device back; answers whether it was revoked.
+    pub async fn restore(&self, tenant: &str, device: &str) -> Result<bool, Failed> {
+        let device = key(tenant, device)?;
+        let restored = self.core.store.restore(&device).await.map_err(|error| store_failed(&error))?;
+        self.core.devices.forget(device.as_str());
+        restored.ok_or_else(|| unknown_device(&device))
+    }
+
+    /// Gives a device the key that follows its current one.
+    pub async fn set_next_key(&self, tenant: &str, device: &str, next: &[u8; 32]) -> Result<NextKey, Failed> {
+        let device = key(tenant, device)?;
+        match self.core.store.set_next_key(&device, next).await.map_err(|error| store_failed(&error))? {
+            NextKey::UnknownDevice => Err(unknown_device(&device)),
+            set => Ok(set),
+        }
+    }
+
+    /// What devices of `tenant` are flashed with beside their own keys; `None` when the route has no keys.
+    pub fn keys_view(&self, tenant: &str) -> Option<KeysView> {
+        let config = &self.core.config;
+        let keys = config.keys.as_ref()?;
+        Some(KeysView {
+            current: keys.current.public().to_string(),
+            next: keys.next.public().to_string(),
+            fleet_psk: config.fleet_psks.contains_key(tenant),
+            addresses: config.device_address.clone().into_iter().collect(),
+        })
     }
 
     /// Forgets a device, its mailbox included, and closes its session.
@@ -176,11 +210,6 @@ impl Route {
         self.core.is_settled.load(Ordering::Relaxed) && !self.core.draining.is_cancelled()
     }
 
-    /// Whether `bearer` is the token of backends; compared in constant time.
-    pub fn is_token(&self, bearer: &str) -> bool {
-        self.core.is_token(bearer)
-    }
-
     /// The limits this route was started with.
     pub fn limits(&self) -> &Limits {
         &self.core.config.limits
@@ -196,10 +225,10 @@ impl Route {
         self.core.metrics.register(registry);
     }
 
-    /// Serves an IM-server of this process over the other side of a [`pair`](imlink_link::pair), exactly
-    /// as one that dialled in.
-    pub fn accept_link(&self, link: Link) {
-        self.core.tasks.spawn(node::serve(self.core.clone(), link));
+    /// Serves the IM-server `name` of this process over the other side of a [`pair`](imlink_link::pair), exactly
+    /// as one that dialled in and proved its key.
+    pub fn accept_link(&self, name: &str, link: Link) {
+        self.core.tasks.spawn(node::serve(self.core.clone(), link, name.into(), None));
     }
 
     fn submit(&self, tenant: &str, device: &str, request: Request, now: Instant) {
@@ -216,7 +245,7 @@ impl Route {
         let session = session.ok_or_else(|| unknown_device(&device))?;
         self.core.devices.forget(device.as_str());
         if let Some(session) = session {
-            let seat = Seat::from(&session);
+            let seat = self.core.seat(&session);
             self.core.tasks.spawn(kick::revoke(self.core.clone(), device, seat));
         }
         Ok(())
@@ -231,7 +260,7 @@ impl Route {
     }
 
     async fn is_alive(&self, session: &Session) -> bool {
-        if self.core.servers.link(session.incarnation).is_some() {
+        if self.core.servers.seated(self.core.seat(session)).is_some() {
             return true;
         }
         if self.core.servers.is_gone(session.incarnation) {

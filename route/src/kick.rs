@@ -46,7 +46,7 @@ pub(crate) struct Kicks {
 /// Sends a kick to the server that holds `seat`. Without a link to it, `what` hears at once what is known.
 pub(crate) fn start(core: &Core, device: &DeviceKey, seat: Seat, revoked: bool, what: KickFor) {
     core.devices.forget(device.as_str());
-    let Some(link) = core.servers.link(seat.incarnation) else {
+    let Some(link) = core.servers.seated(seat) else {
         return finish(core, what, unreached(core, seat.incarnation));
     };
     let number = core.next_number();
@@ -70,10 +70,9 @@ pub(crate) fn forward(
     incarnation: u64,
 ) {
     let what = KickFor::Server { sender: from.clone(), request };
+    let seat = Seat { server: core.tag(server), incarnation, epoch };
     match DeviceKey::parse(device) {
-        Ok(device) if core.servers.link(incarnation).is_some() => {
-            start(core, &device, Seat { incarnation, epoch }, false, what);
-        }
+        Ok(device) if core.servers.seated(seat).is_some() => start(core, &device, seat, false, what),
         Ok(device) => {
             core.devices.forget(device.as_str());
             let (core, server) = (core.clone(), server.to_owned());

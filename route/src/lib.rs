@@ -13,6 +13,8 @@
 //! server, and requests in flight are the backends' to repeat. It knows IM-servers only by their links.
 #![forbid(unsafe_code)]
 
+pub mod access;
+mod administration;
 mod asker;
 mod backend;
 mod call;
@@ -37,9 +39,11 @@ pub mod request;
 mod start;
 mod sweep;
 mod text;
+mod tls;
 mod waiters;
 
 pub use config::{Config, Limits};
 pub use events::Events;
 pub use handle::Route;
 pub use start::{Running, StartError, run, start};
+pub use tls::{TlsError, TlsFiles};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use imlink_protocol::id::MessageId;
+use imlink_protocol::id::{MessageId, TokenId};
 use imlink_protocol::interface::Kind;
 use imlink_protocol::link::backend::{Failure, State, Wait};
 use imlink_protocol::link::node::{Deliver, ToServer};
@@ -26,7 +26,7 @@ use tokio::time::sleep_until;
 
 use crate::asker::Asker;
 use crate::core::{Core, key_of, poll_now, revoked, store_failed, unknown_device};
-use crate::devices::{Known, Seat};
+use crate::devices::Known;
 use crate::once::Once;
 use crate::outgoing::Outgoing;
 use crate::request::{Failed, Sent};
@@ -41,6 +41,8 @@ pub(crate) struct Push {
     pub(crate) asked: Instant,
     pub(crate) deadline: Instant,
     pub(crate) payload: Bytes,
+    /// Who sends it.
+    pub(crate) token: TokenId,
     /// Names this append in all its tries.
     pub(crate) id: [u8; 16],
     /// An append with this id may have been sent before.
@@ -86,6 +88,7 @@ impl Push {
             retry: self.is_retry,
             key,
             fingerprint: known.fingerprint,
+            token: self.token,
             ttl_s: self.ttl_s,
             payload: self.payload,
             mailbox_max: core.config.limits.mailbox_max,
@@ -189,7 +192,7 @@ impl Appending {
     fn stored(mut self, stored: &Stored, out: &mut Outgoing) {
         let core = &self.core;
         core.metrics.stored.inc();
-        let seat = stored.session.as_ref().map(Seat::from);
+        let seat = stored.session.as_ref().map(|session| core.seat(session));
         core.devices.reseat(&self.known, seat);
         if let Some(once) = self.push.once.take() {
             once.done(core, stored.id);
@@ -206,7 +209,7 @@ impl Appending {
             }
         }
         let Some(seat) = seat else { return };
-        let Some(link) = core.servers.link(seat.incarnation) else { return };
+        let Some(link) = core.servers.seated(seat) else { return };
         let deliver = Deliver {
             device: self.append.device.as_str(),
             epoch: seat.epoch,
@@ -214,6 +217,7 @@ impl Appending {
             key: self.append.key,
             expires_ms: stored.expires_ms,
             report,
+            token: self.append.token,
             payload: &self.append.payload,
         };
         match out.put(&link.sender, &ToServer::Deliver(deliver)) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::MessageId;
+use imlink_protocol::id::{MessageId, TokenId};
 pub use imlink_protocol::interface::Kind;
 pub use imlink_protocol::link::backend::{Failure, State, Wait};
 pub use imlink_protocol::link::node::Load;
@@ -27,6 +27,8 @@ pub struct Send {
     pub timeout: Option<Duration>,
     /// The same text again within 24 h gives the first message again; 1–64 bytes.
     pub idempotency_key: Option<String>,
+    /// Who sends it: once that token is revoked, what was not delivered yet is rejected.
+    pub token: TokenId,
     /// The command.
     pub payload: Bytes,
 }
@@ -115,6 +117,8 @@ pub struct Subscription {
     pub position: Option<String>,
     /// Only events of devices whose id has this form; `*` stands for any run of characters. `None` for all.
     pub devices: Option<String>,
+    /// And only of devices of one of these forms: what the asker may see. `None` for all.
+    pub within: Option<Vec<Box<str>>>,
 }
 
 /// An event as backends get it.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use imlink_protocol::device::LinkKind;
 use imlink_protocol::link::backend::State;
 use imlink_store::{Store, lease};
 use prometheus_client::registry::Registry;
@@ -23,6 +24,7 @@ use crate::core::Core;
 use crate::handle::Route;
 use crate::outgoing::Outgoing;
 use crate::push::settle;
+use crate::tls::{Certificates, TlsError};
 use crate::{backend, call, http, login, node, sweep};
 
 /// Why a route does not start.
@@ -44,6 +46,20 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// No thread for handshakes can be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// The route's own key is not believed in the cluster.
+    #[error("route {name:?} cannot link with IM-servers: {why}")]
+    Member {
+        /// Its name.
+        name: String,
+        /// Why not, and what to do.
+        why: &'static str,
+    },
+    /// The certificate cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The operating system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(#[from] getrandom::Error),
@@ -61,6 +77,8 @@ pub struct Running {
     pub node: Option<SocketAddr>,
     /// Where devices log in.
     pub device: Option<SocketAddr>,
+    /// Where devices without a key log in.
+    pub plain: Option<SocketAddr>,
     left: JoinHandle<()>,
 }
 
@@ -86,16 +104,25 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
 /// Starts a route over `store`. Everything listens when this returns. `registry` holds what `/metrics`
 /// shows beside the route's own.
 pub async fn start(
-    config: Config,
+    mut config: Config,
     store: Store,
     registry: Registry,
     shutdown: CancellationToken,
 ) -> Result<Running, StartError> {
     config.check()?;
+    let certificates = config.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
     let device = listen("devices", config.device_listen).await?;
+    let plain = listen("devices without a key", config.plain_listen).await?;
     let node = listen("IM-servers", config.node_listen).await?;
     let backend = listen("backends", config.backend_listen).await?;
     let http = listen("HTTP", config.http_listen).await?;
+    if let Some((_, bound)) = &device {
+        config.device_address.get_or_insert_with(|| bound.to_string());
+    }
+    if let Some(key) = config.node_key.as_ref().filter(|_| node.is_some()) {
+        let why = node::enrol_self(&store, &config.name, key).await?;
+        why.map_or(Ok(()), |why| Err(StartError::Member { name: config.name.clone(), why }))?;
+    }
     let incarnation = getrandom::u64()?.max(1);
     let drain = Duration::from_secs(config.limits.drain_s.into());
     let lease = node.as_ref().map(|(_, bound)| lease::Route {
@@ -110,22 +137,31 @@ pub async fn start(
     core.tasks.spawn(node::keep_leases(core.clone(), lease));
     core.tasks.spawn(node::hear_known_servers(core.clone()));
     let address = |listener: &Option<(TcpListener, SocketAddr)>| listener.as_ref().map(|(_, at)| *at);
-    let addresses = (address(&http), address(&backend), address(&node), address(&device));
-    if let Some((listener, _)) = device {
-        core.tasks.spawn(login::listen(core.clone(), listener));
+    let addresses = (address(&http), address(&backend), address(&node), address(&device), address(&plain));
+    if device.is_some() || plain.is_some() {
+        let login = login::Logins::start(core.clone()).map_err(StartError::Thread)?;
+        for (listener, kind) in [(device, LinkKind::Sealed), (plain, LinkKind::Plain)] {
+            if let Some((listener, _)) = listener {
+                core.tasks.spawn(login.clone().listen(listener, kind));
+            }
+        }
     }
     if let Some((listener, _)) = node {
+        core.tasks.spawn(node::watch_members(core.clone()));
         core.tasks.spawn(node::listen(core.clone(), listener));
     }
+    if let Some(certificates) = &certificates {
+        core.tasks.spawn(certificates.clone().follow(core.stopped.clone()));
+    }
     if let Some((listener, _)) = backend {
-        core.tasks.spawn(backend::listen(core.clone(), listener));
+        core.tasks.spawn(backend::listen(core.clone(), listener, certificates.clone()));
     }
     if let Some((listener, _)) = http {
-        core.tasks.spawn(http::serve(route.clone(), listener, registry, core.draining.clone()));
+        core.tasks.spawn(http::serve(route.clone(), listener, certificates, registry, core.draining.clone()));
     }
     let left = tokio::spawn(leave(core, drain));
-    let (http, backend, node, device) = addresses;
-    Ok(Running { route, http, backend, node, device, left })
+    let (http, backend, node, device, plain) = addresses;
+    Ok(Running { route, http, backend, node, device, plain, left })
 }
 
 async fn listen(

@@ -1,5 +1,6 @@
 use super::*;
 use crate::asker::tests::local;
+use crate::devices::NameTag;
 
 fn waiter(device: &str, sequence: u64, seat: Option<Seat>, now: Instant) -> (Waiter, crate::asker::tests::Answer) {
     let (asker, answer) = local();
@@ -8,7 +9,7 @@ fn waiter(device: &str, sequence: u64, seat: Option<Seat>, now: Instant) -> (Wai
     (Waiter::new(device, id, seat, asker, now, now + Duration::from_secs(10)), answer)
 }
 
-const SEAT: Seat = Seat { incarnation: 7, epoch: 3 };
+const SEAT: Seat = Seat { server: NameTag(1), incarnation: 7, epoch: 3 };
 
 fn due(waiters: &Waiters, at: Instant) -> usize {
     let mut due = Vec::new();
@@ -32,6 +33,7 @@ async fn an_ack_is_believed_only_from_the_server_and_epoch_that_the_session_name
     };
     ack(Seat { incarnation: 8, ..SEAT });
     ack(Seat { epoch: 2, ..SEAT });
+    ack(Seat { server: NameTag(2), ..SEAT });
     assert_eq!(waiters.len(), 1);
     assert_eq!(due(&waiters, now), 1, "a wrong ack makes the store be asked at once");
     ack(SEAT);

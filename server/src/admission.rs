@@ -1,22 +1,25 @@
 //! From a connection's first byte to its session: limits, `Hello`, ticket, attach.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use imlink_protocol::Instant;
+use imlink_protocol::device::LinkKind;
 use imlink_protocol::id::MessageId;
 use imlink_protocol::limits::{
-    EVENT_WINDOW_MAX, FRAME_LEN_MAX, NUMBER_MAX, RECEIVE_LIMIT_MIN, TICKET_LEN_MAX, WINDOW_MAX,
+    EVENT_WINDOW_MAX, FRAME_LEN_MAX, GRANT_LEN_MAX, NUMBER_MAX, RECEIVE_LIMIT_MIN, TICKET_LEN_MAX, WINDOW_MAX,
 };
 use imlink_protocol::message::{GoAwayReason, Hello, RejectCode, ToDevice, Welcome};
+use imlink_protocol::seal::Claim;
 use imlink_protocol::serving::{Opening, Session, Transmit};
 use imlink_protocol::ticket::{self, Ticket};
-use imlink_store::session::{Attach, Attached, NewSession, Proof};
+use imlink_store::session::{Attach, Attached, NewSession, Promoted, Proof};
 use imlink_store::{DeviceKey, Error, Store};
 use mio::net::TcpStream;
 
 use crate::config::Login;
-use crate::conn::{About, Attaching, ConnId, Device, Moving, Phase};
+use crate::conn::{About, Arriving, Attaching, Comes, ConnId, Device, Moving, Phase, Shown};
 use crate::reactor::{End, Reactor, Shared};
 use crate::store_work::Done;
 use crate::table::thread_of;
@@ -34,7 +37,7 @@ impl Shared {
 
 impl Reactor {
     /// Lets a new socket in, or tells it to come back, before anything is spent on it.
-    pub(crate) fn admit_stream(&mut self, stream: TcpStream) {
+    pub(crate) fn admit_stream(&mut self, stream: TcpStream, peer: SocketAddr, kind: LinkKind) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a new connection is gone already");
             return;
@@ -47,9 +50,14 @@ impl Reactor {
         }
         let is_full = connections >= limits.connections_max;
         let is_crowded = self.half_open >= limits.half_open_max;
-        let is_too_fast = !self.sweep.take_accept(self.now);
+        let is_too_fast = !self.sweep.take_accept(self.now) || !self.take_address(peer.ip());
         let is_admitting = self.sweep.is_admitting();
-        let Some(id) = self.insert(stream, Phase::Hello { since: self.now }) else { return };
+        let since = self.now;
+        let phase = match kind {
+            LinkKind::Sealed => Phase::Greeting { since },
+            LinkKind::Plain => Phase::Hello { since, comes: None },
+        };
+        let Some(id) = self.insert(stream, phase) else { return };
         self.half_open += 1;
         if is_full {
             self.close(id.index, End::Reject(RejectCode::Overloaded, 60));
@@ -69,7 +77,7 @@ impl Reactor {
     /// sockets crowds out its own, devices that say `Hello` get through.
     fn crowd_out(&mut self) {
         while let Some(oldest) = self.strangers.pop_front() {
-            if self.conn(oldest).is_some_and(|conn| matches!(conn.phase, Phase::Hello { .. })) {
+            if self.conn(oldest).is_some_and(|conn| conn.is_stranger()) {
                 self.shared.metrics.count_closed("crowded-out");
                 return self.close(oldest.index, End::Reject(RejectCode::Overloaded, 5));
             }
@@ -79,7 +87,7 @@ impl Reactor {
     /// Forgets those at the front that are strangers no longer.
     pub(crate) fn forget_strangers(&mut self) {
         while let Some(oldest) = self.strangers.front().copied() {
-            if self.conn(oldest).is_some_and(|conn| matches!(conn.phase, Phase::Hello { .. })) {
+            if self.conn(oldest).is_some_and(|conn| conn.is_stranger()) {
                 return;
             }
             self.strangers.pop_front();
@@ -88,7 +96,13 @@ impl Reactor {
 
     /// The first frame of a connection.
     pub(crate) fn handle_hello(&mut self, index: u32, hello: &Hello<'_>, rest: &[u8]) {
-        let attaching = match self.check_hello(hello) {
+        let Some(conn) = self.conns.get_mut(index as usize) else { return };
+        let Phase::Hello { since, comes } = &mut conn.phase else { return };
+        let (since, comes) = (*since, comes.take());
+        if let Some(comes) = &comes {
+            self.open.leave(comes);
+        }
+        let attaching = match self.check_hello(hello, comes.map(|comes| *comes)) {
             Ok(attaching) => attaching,
             Err((code, retry_after_s)) => {
                 tracing::info!(device = hello.device, %code, "device refused");
@@ -101,40 +115,37 @@ impl Reactor {
         };
         if let Some(conn) = self.take_out(index) {
             self.half_open = self.half_open.saturating_sub(1);
-            let moving = Moving { stream: conn.stream, attaching, input: rest.to_vec() };
+            let arriving = Arriving::Hello(attaching);
+            let moving = Moving { stream: conn.stream, since, arriving, input: rest.to_vec() };
             inbox.put(crate::inbox::Command::Adopt(Box::new(moving)));
         }
     }
 
-    fn check_hello(&mut self, hello: &Hello<'_>) -> Result<Attaching, (RejectCode, u32)> {
+    fn check_hello(&self, hello: &Hello<'_>, comes: Option<Comes>) -> Result<Attaching, (RejectCode, u32)> {
         if hello.version != imlink_protocol::VERSION {
             return Err((RejectCode::Version, 3600));
         }
-        let name = DeviceKey::new(hello.tenant, hello.device).map_err(|_| (RejectCode::UnknownDevice, 60))?;
+        let said = Claim { incarnation: hello.incarnation, attempt: hello.attempt };
+        let claim = comes.as_ref().map_or(said, |comes| comes.claim);
         let receive = RECEIVE_LIMIT_MIN as u32..=FRAME_LEN_MAX as u32;
-        if !receive.contains(&hello.receive_limit) || hello.window == 0 || hello.incarnation == 0 || hello.attempt == 0
+        if !receive.contains(&hello.receive_limit) || hello.window == 0 || claim.incarnation == 0 || claim.attempt == 0
         {
             return Err((RejectCode::Malformed, 3600));
         }
         if hello.epoch.max(hello.cursor.generation).max(hello.cursor.sequence) > NUMBER_MAX {
             return Err((RejectCode::Cursor, 60));
         }
-        let mut epoch_floor = hello.epoch;
-        let is_ticketless = hello.ticket.is_empty();
-        if !is_ticketless {
-            let keys = self.shared.ticket_keys.read();
-            let ticket = ticket::check(hello.ticket, &keys, unix_s()).map_err(|_| (RejectCode::Ticket, 0))?;
-            if ticket.tenant != hello.tenant || ticket.device != hello.device {
-                return Err((RejectCode::Ticket, 0));
-            }
-            epoch_floor = epoch_floor.max(ticket.epoch_floor);
-        } else if self.shared.config.login == Login::Ticket {
-            return Err((RejectCode::Ticket, 0));
-        }
+        let is_silent = hello.tenant.is_empty() && hello.device.is_empty() && hello.ticket.is_empty();
+        let comes = match comes {
+            // The handshake said it; said again it would have to be compared.
+            Some(comes) if is_silent && said == (Claim { incarnation: 0, attempt: 0 }) => comes,
+            Some(_) => return Err((RejectCode::Malformed, 3600)),
+            None => self.comes_plainly(hello)?,
+        };
         Ok(Attaching {
-            about: About::new(name, hello),
-            is_ticketless,
-            epoch_floor,
+            about: About::new(comes.name, claim, hello),
+            shown: comes.how,
+            epoch_floor: comes.epoch_floor.max(hello.epoch),
             cursor: hello.cursor,
             since: self.now,
             hinted: MessageId::default(),
@@ -145,18 +156,46 @@ impl Reactor {
         })
     }
 
+    /// Who comes over a plain link, by its own word and a ticket for such links.
+    fn comes_plainly(&self, hello: &Hello<'_>) -> Result<Comes, (RejectCode, u32)> {
+        let name = DeviceKey::new(hello.tenant, hello.device).map_err(|_| (RejectCode::UnknownDevice, 60))?;
+        let claim = Claim { incarnation: hello.incarnation, attempt: hello.attempt };
+        if hello.ticket.is_empty() {
+            return match self.shared.config.login {
+                Login::Ticket => Err((RejectCode::Ticket, 0)),
+                Login::Direct => Ok(Comes { name, claim, epoch_floor: 0, how: Shown::Nothing }),
+            };
+        }
+        let mut room = [0; TICKET_LEN_MAX];
+        let keys = self.shared.ticket_keys.read();
+        let opened = ticket::open(hello.ticket, &keys, unix_s(), &mut room);
+        let (ticket, _) = opened.map_err(|_| (RejectCode::Ticket, 0))?;
+        // The ticket of a device that has a key is shown in clear: it proves nothing here.
+        if !ticket.is_plain || ticket.tenant != hello.tenant || ticket.device != hello.device {
+            return Err((RejectCode::Ticket, 0));
+        }
+        // Whether it is still provisioned as plain is asked all the same.
+        Ok(Comes { name, claim, epoch_floor: ticket.epoch_floor, how: Shown::Nothing })
+    }
+
     /// A connection from another I/O thread whose device belongs here.
     pub(crate) fn adopt(&mut self, moving: Moving) {
-        let Some(id) = self.insert(moving.stream, Phase::Hello { since: self.now }) else { return };
+        let since = moving.since;
+        let phase = match &moving.arriving {
+            Arriving::Hello(_) => Phase::Hello { since, comes: None },
+            Arriving::Ticket(..) | Arriving::Login(..) => Phase::Shaking { since, comes: None },
+        };
+        let Some(id) = self.insert(moving.stream, phase) else { return };
         self.half_open += 1;
+        self.strangers.push_back(id);
         if let Some(conn) = self.conn(id) {
             conn.input = moving.input;
         }
-        self.begin_attach(id.index, moving.attaching);
+        self.go_on(id, moving.arriving);
     }
 
     /// Enters the device in the table as attaching, then asks the store.
-    fn begin_attach(&mut self, index: u32, mut attaching: Attaching) {
+    pub(crate) fn begin_attach(&mut self, index: u32, mut attaching: Attaching) {
         let name = attaching.about.name.clone();
         if let Err((code, retry_after_s)) = self.check_attach(&attaching) {
             return self.close(index, End::Reject(code, retry_after_s));
@@ -222,10 +261,10 @@ impl Reactor {
             event_queue: about.event_queue,
             window: shared.window_of(about).into(),
         };
-        let is_ticketless = attaching.is_ticketless;
+        let shown = attaching.shown;
         let device = attach.device.clone();
         self.start(async move {
-            let result = log_in_and_attach(&shared.store, attach, is_ticketless).await;
+            let result = log_in_and_attach(&shared.store, attach, shown).await;
             Done::Attached { conn: id, device, result }
         });
     }
@@ -286,9 +325,11 @@ impl Reactor {
             },
         );
         session.handle_hint(attaching.hinted);
-        let mut ticket = [0; TICKET_LEN_MAX];
-        let ticket_len = self.issue_ticket(&attaching.about.name, new.epoch, &mut ticket);
+        let mut grant = [0; GRANT_LEN_MAX];
+        let is_plain = self.conn(id).is_none_or(|conn| !conn.out.is_sealed());
+        let grant_len = self.grant(&attaching.about.name, is_plain, new.epoch, &mut grant);
         self.lend_buffer(id.index);
+        let since = self.now;
         let limits = self.shared.config.limits;
         let Attaching { about, calls, reports, .. } = *attaching;
         let interface = self.interfaces.of(&about);
@@ -302,7 +343,7 @@ impl Reactor {
             event_window: EVENT_WINDOW_MAX,
             event_position: new.event_position,
             time_ms: new.now_ms,
-            ticket: ticket.get(..ticket_len).unwrap_or_default(),
+            grant: grant.get(..grant_len).unwrap_or_default(),
         }));
         conn.phase = Phase::Attached(Box::new(Device {
             about,
@@ -311,6 +352,7 @@ impl Reactor {
             calls: Vec::new(),
             interface,
             is_read_due: false,
+            since,
             is_head_due: false,
             is_replaced: false,
         }));
@@ -328,9 +370,9 @@ impl Reactor {
         for call in calls {
             self.start_call(id.index, call);
         }
-        let input = self.conn(id).map(|conn| std::mem::take(&mut conn.input)).unwrap_or_default();
+        let mut input = self.conn(id).map(|conn| std::mem::take(&mut conn.input)).unwrap_or_default();
         if !input.is_empty() {
-            self.handle_bytes(id.index, &input);
+            self.handle_bytes(id.index, &mut input);
         }
     }
 
@@ -365,18 +407,15 @@ impl Reactor {
         }
     }
 
-    fn issue_ticket(&self, name: &DeviceKey, epoch: u64, out: &mut [u8; TICKET_LEN_MAX]) -> usize {
+    /// Makes the grant for the device's next connection; 0 bytes while there is no key for it.
+    fn grant(&self, name: &DeviceKey, is_plain: bool, epoch: u64, out: &mut [u8; GRANT_LEN_MAX]) -> usize {
         let keys = self.shared.ticket_keys.read();
-        let Some((day, key)) = keys.first() else { return 0 };
-        let ticket = Ticket {
-            day: *day,
-            tenant: name.tenant(),
-            device: name.device(),
-            epoch_floor: epoch,
-            expires_s: unix_s() + ticket::LIFETIME_S,
-            id: getrandom::u64().unwrap_or_default(),
-        };
-        ticket::issue(&ticket, key, out).unwrap_or_default()
+        let mut nonce = [0; 24];
+        let Some((_, key)) = keys.first().filter(|_| getrandom::fill(&mut nonce).is_ok()) else { return 0 };
+        let expires_s = unix_s() + ticket::LIFETIME_S;
+        let (tenant, device) = (name.tenant(), name.device());
+        let ticket = Ticket { is_plain, tenant, device, epoch_floor: epoch, expires_s };
+        ticket::grant(&ticket, key, &nonce, out).unwrap_or_default()
     }
 
     /// Undoes an attach that came to nothing: the older connection is the device's again.
@@ -405,20 +444,27 @@ impl Reactor {
 }
 
 /// The store's part of an admission: who the device is, then its session.
-async fn log_in_and_attach(store: &Store, mut attach: Attach, is_ticketless: bool) -> Result<Attached, Error> {
-    if is_ticketless {
-        match store.identity(&attach.device).await? {
+async fn log_in_and_attach(store: &Store, mut attach: Attach, shown: Shown) -> Result<Attached, Error> {
+    match shown {
+        Shown::Ticket => {}
+        Shown::Nothing => match store.identity(&attach.device).await? {
             None => return Ok(Attached::UnknownDevice),
             Some(identity) if identity.revoked => return Ok(Attached::Revoked),
             // A device that has a key never attaches over a plain link.
             Some(identity) if identity.proof != Proof::Plain => return Ok(Attached::UnknownDevice),
             Some(identity) => attach.epoch_floor = attach.epoch_floor.max(identity.epoch),
-        }
+        },
+        // Proved by the record that brought `Hello`: the key before it is over.
+        Shown::Key(key) => match store.promote_key(&attach.device, &key).await? {
+            Promoted::Promoted | Promoted::Current => {}
+            Promoted::OtherKey | Promoted::UnknownDevice => return Ok(Attached::UnknownDevice),
+            Promoted::Revoked => return Ok(Attached::Revoked),
+        },
     }
     store.attach(&attach).await
 }
 
 /// Seconds since 1970 by this machine's clock.
-fn unix_s() -> u64 {
+pub(crate) fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -131,7 +131,7 @@ impl Reactor {
             Phase::Attaching(attaching) => {
                 return attaching.calls.retain(|call| (call.link, call.request) != (link, asked));
             }
-            Phase::Hello { .. } | Phase::Closing { .. } => return,
+            _ => return,
         };
         let Some(at) = device.calls.iter().position(|call| call.link == link && call.asked == asked) else { return };
         let request = device.calls.swap_remove(at).request;

@@ -1,10 +1,15 @@
 //! What an IM-server is told at start, and every limit it keeps.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use imlink_link::seal::NodeKey;
 use imlink_protocol::id::{IdError, check_device_id};
+use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::limits;
+use imlink_seal::Rates;
 
 /// How devices are admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +25,30 @@ pub enum Login {
 pub struct Config {
     /// Name, unique in the cluster, of the form of a device id.
     pub name: String,
-    /// Where devices connect. Loopback only, until the sealed link lands.
-    pub listen: SocketAddr,
+    /// Where devices connect over sealed links.
+    pub listen: Option<SocketAddr>,
     /// Address told to devices, `host:port`; the listening address when empty.
     pub advertise: String,
+    /// Where devices without a key connect over plain links. Loopback only, unless `allow_plain`.
+    pub plain_listen: Option<SocketAddr>,
+    /// Address told to such devices, `host:port`; the listening address when empty.
+    pub plain_advertise: String,
+    /// Plain links may come from other machines: everybody on the path reads and changes what they like.
+    pub allow_plain: bool,
     /// `key=value,…`, such as `zone=eu`; routes can pin devices to labels.
     pub labels: String,
     /// How devices are admitted.
     pub login: Login,
-    /// Secret shared by routes and IM-servers of a cluster.
-    pub cluster_secret: Vec<u8>,
+    /// Key pairs that devices log in to, with [`Login::Direct`].
+    pub keys: Option<Arc<LoginKeys>>,
+    /// Fleet secrets by tenant; a tenant without one uses zeros.
+    pub fleet_psks: HashMap<String, Psk>,
+    /// Key under which it links with the routes of a cluster; `None` in a gateway, whose route is handed in.
+    pub node_key: Option<NodeKey>,
     /// I/O threads, 0 for half of the cores.
     pub io_threads: usize,
+    /// Threads for handshakes, 0 for half of the cores: devices that are attached keep the others.
+    pub handshake_threads: usize,
     /// Limits.
     pub limits: Limits,
 }
@@ -45,6 +62,11 @@ pub struct Limits {
     pub half_open_max: usize,
     /// Most new connections a second, per I/O thread (default 20,000); the next ones are told to come back.
     pub accept_rate: u32,
+    /// Most new connections a second from one address and from one /24 or /56, per I/O thread, with a burst of two
+    /// seconds' worth (default 2,000 and 8,000: many devices may share the address of a router).
+    pub rates: Rates,
+    /// Handshakes that may wait for a thread (default 4,096); the next ones are told to come back.
+    pub handshakes_waiting_max: usize,
     /// Largest frame taken from a device, in bytes (default 4,096; at most 65,536).
     pub frame_len: usize,
     /// Heartbeat asked for (default 300 s); the cut is at 5/3 of it.
@@ -76,6 +98,8 @@ impl Default for Limits {
             connections_max: 1_000_000,
             half_open_max: 4_096,
             accept_rate: 20_000,
+            rates: Rates { address: 2_000, prefix: 8_000 },
+            handshakes_waiting_max: 4_096,
             frame_len: limits::FRAME_LEN_DEFAULT,
             heartbeat: limits::HEARTBEAT_DEFAULT,
             hello_deadline: limits::HELLO_DEADLINE,
@@ -104,9 +128,12 @@ pub enum ConfigError {
     },
     /// A listener that strangers could reach.
     #[error(
-        "device listener {0} is not loopback; plain links bind loopback only until the sealed link lands, use 127.0.0.1:PORT"
+        "the plain listener {0} is not loopback: everybody on the way could read and change what devices say; give devices keys and use the sealed listener, or allow plain links"
     )]
     NotLoopback(SocketAddr),
+    /// Nobody could connect.
+    #[error("neither a sealed nor a plain listener for devices is given, at least one is needed")]
+    NoListener,
     /// A number outside its range.
     #[error("{what} is {given}, allowed are {allowed}")]
     Range {
@@ -123,8 +150,11 @@ impl Config {
     /// Checks every setting.
     pub fn check(&self) -> Result<(), ConfigError> {
         check_device_id(&self.name).map_err(|why| ConfigError::Name { name: self.name.clone(), why })?;
-        if !self.listen.ip().is_loopback() {
-            return Err(ConfigError::NotLoopback(self.listen));
+        if let Some(open) = self.plain_listen.filter(|plain| !plain.ip().is_loopback() && !self.allow_plain) {
+            return Err(ConfigError::NotLoopback(open));
+        }
+        if self.listen.is_none() && self.plain_listen.is_none() {
+            return Err(ConfigError::NoListener);
         }
         let range = |what, is_allowed: bool, given: String, allowed| {
             if is_allowed { Ok(()) } else { Err(ConfigError::Range { what, given, allowed }) }
@@ -138,13 +168,23 @@ impl Config {
         range("connections_max", connections, limits.connections_max.to_string(), "1 … 10000000")?;
         let out = limits.out_len_max >= 2 * limits::FRAME_LEN_MAX;
         range("out_len_max", out, limits.out_len_max.to_string(), "131072 bytes or more")?;
-        range("io_threads", self.io_threads <= 256, self.io_threads.to_string(), "0 … 256")
+        let threads = |what, given: usize| range(what, given <= 256, given.to_string(), "0 … 256");
+        threads("io_threads", self.io_threads)?;
+        threads("handshake_threads", self.handshake_threads)
     }
 
     pub(crate) fn io_threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        if self.io_threads == 0 { (cores / 2).max(1) } else { self.io_threads }
+        threads(self.io_threads)
     }
+
+    pub(crate) fn handshake_threads(&self) -> usize {
+        threads(self.handshake_threads)
+    }
+}
+
+fn threads(given: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    if given == 0 { (cores / 2).max(1) } else { given }
 }
 
 #[cfg(test)]
@@ -154,21 +194,30 @@ mod tests {
     fn config() -> Config {
         Config {
             name: "im-1".into(),
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: Some(([127, 0, 0, 1], 0).into()),
             advertise: String::new(),
+            plain_listen: None,
+            plain_advertise: String::new(),
+            allow_plain: false,
             labels: String::new(),
             login: Login::Direct,
-            cluster_secret: Vec::new(),
+            keys: None,
+            fleet_psks: HashMap::new(),
+            node_key: None,
             io_threads: 0,
+            handshake_threads: 0,
             limits: Limits::default(),
         }
     }
 
     #[test]
     fn a_plain_listener_off_loopback_is_refused() {
-        let listen = ([0, 0, 0, 0], 7000).into();
-        assert_eq!(Config { listen, ..config() }.check(), Err(ConfigError::NotLoopback(listen)));
-        assert_eq!(config().check(), Ok(()));
+        let open = ([0, 0, 0, 0], 7000).into();
+        let plain = Config { plain_listen: Some(open), ..config() };
+        assert_eq!(plain.check(), Err(ConfigError::NotLoopback(open)));
+        assert_eq!(Config { allow_plain: true, ..plain }.check(), Ok(()));
+        assert_eq!(Config { listen: Some(open), ..config() }.check(), Ok(()), "a sealed one may be open");
+        assert_eq!(Config { listen: None, ..config() }.check(), Err(ConfigError::NoListener));
     }
 
     #[test]

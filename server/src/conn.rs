@@ -1,24 +1,29 @@
 //! A connection: its socket, what is half read and half written, and how far the device got.
 //!
 //! ```text
-//! Hello ──▶ Attaching ──▶ Attached ──▶ Closing
-//!   │           │                        ▲
-//!   └───────────┴───── any fault ────────┘
+//! Greeting ──▶ Shaking ──▶ Hello ──▶ Attaching ──▶ Attached ──▶ Closing      a sealed link
+//!                          Hello ──▶ …                                     a plain one
 //! ```
+//!
+//! From every phase a fault leads to `Closing`. Up to `Hello` nothing is proved: a record of a sealed link that
+//! opens proves who comes, and only then anything is asked or changed for it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use imlink_protocol::Instant;
-use imlink_protocol::frame;
 use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
-use imlink_protocol::message::{Hello, ToDevice};
-use imlink_protocol::serving::{Session, Transmit};
+use imlink_protocol::message::Hello;
+use imlink_protocol::seal::{Claim, Opener, Records};
+use imlink_protocol::serving::Session;
+use imlink_seal::{AttachRead, Fast, LoginRead};
 use imlink_store::DeviceKey;
 use mio::net::TcpStream;
 
 use crate::call::{PendingCall, WaitingCall};
 use crate::inbox::LinkId;
 use crate::interface::Interface;
+use crate::out::Out;
 
 /// Names a connection for as long as it lives: its place in the slab may be taken by another one later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,13 +40,19 @@ pub(crate) struct Conn {
     pub(crate) input: Vec<u8>,
     pub(crate) partial_since: Instant,
     pub(crate) out: Out,
+    /// Opens the records of a sealed link.
+    pub(crate) opener: Option<Box<Opener<Fast>>>,
     pub(crate) is_dirty: bool,
 }
 
 /// How far a connection got.
 pub(crate) enum Phase {
-    /// Nothing is known of the peer; since when.
-    Hello { since: Instant },
+    /// A sealed link on which nothing came yet; since when.
+    Greeting { since: Instant },
+    /// Its handshake is worked on; who comes, once that is known.
+    Shaking { since: Instant, comes: Option<Box<Comes>> },
+    /// `Hello` is awaited: of anybody on a plain link, of who the handshake named on a sealed one.
+    Hello { since: Instant, comes: Option<Box<Comes>> },
     /// The store is asked.
     Attaching(Box<Attaching>),
     /// The device has its session.
@@ -50,11 +61,31 @@ pub(crate) enum Phase {
     Closing { until: Instant },
 }
 
+/// Who comes over a sealed link. Proved by its first record, not before.
+pub(crate) struct Comes {
+    pub(crate) name: DeviceKey,
+    pub(crate) claim: Claim,
+    /// The session to come has a larger epoch than this.
+    pub(crate) epoch_floor: Epoch,
+    pub(crate) how: Shown,
+}
+
+/// What a device showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// A ticket.
+    Ticket,
+    /// Nothing, on a plain link: it must be provisioned so.
+    Nothing,
+    /// Its key, which is one of those that it was provisioned with.
+    Key([u8; 32]),
+}
+
 /// A device that was let in but has no session yet.
 pub(crate) struct Attaching {
     pub(crate) about: About,
-    /// It came without a ticket: its identity is checked first.
-    pub(crate) is_ticketless: bool,
+    /// What it showed: without a ticket its identity is checked first.
+    pub(crate) shown: Shown,
     /// Larger of the device's last epoch and the ticket's floor.
     pub(crate) epoch_floor: Epoch,
     pub(crate) cursor: Cursor,
@@ -80,6 +111,8 @@ pub(crate) struct Device {
     pub(crate) interface: Interface,
     /// A read of the mailbox failed; the sweep tries again.
     pub(crate) is_read_due: bool,
+    /// When its session began.
+    pub(crate) since: Instant,
     /// Its mailbox is among those to be compared.
     pub(crate) is_head_due: bool,
     /// Its session is no longer its own (replaced, kicked, revoked): nothing is detached when it ends.
@@ -109,17 +142,43 @@ pub(crate) struct Report {
 /// A connection on its way to the I/O thread of its device.
 pub(crate) struct Moving {
     pub(crate) stream: TcpStream,
-    pub(crate) attaching: Attaching,
-    /// Bytes that came behind `Hello`.
+    pub(crate) since: Instant,
+    pub(crate) arriving: Arriving,
+    /// Bytes that came behind what was handled.
     pub(crate) input: Vec<u8>,
 }
 
+/// How far a moving connection got.
+pub(crate) enum Arriving {
+    /// A plain link with its `Hello`.
+    Hello(Attaching),
+    /// A sealed link whose ticket opened.
+    Ticket(Comes, Box<AttachRead>),
+    /// A sealed link whose login was read.
+    Login(DeviceKey, Box<LoginRead>),
+}
+
+impl Device {
+    /// Whether its link has lasted so long that it should be made anew.
+    pub(crate) fn is_old(&self, now: Instant) -> bool {
+        now.since(self.since) >= SESSION_AGE_MAX
+    }
+
+    /// Whether nothing is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.calls.is_empty() && self.session.in_flight() == 0 && !self.session.is_waiting()
+    }
+}
+
+/// A sealed session is made anew after this long.
+const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 impl About {
-    pub(crate) fn new(name: DeviceKey, hello: &Hello<'_>) -> Self {
+    pub(crate) fn new(name: DeviceKey, claim: Claim, hello: &Hello<'_>) -> Self {
         Self {
             name,
-            incarnation: hello.incarnation,
-            attempt: hello.attempt,
+            incarnation: claim.incarnation,
+            attempt: claim.attempt,
             receive_limit: hello.receive_limit,
             window: hello.window,
             fingerprint: hello.fingerprint,
@@ -130,7 +189,17 @@ impl About {
 
 impl Conn {
     pub(crate) fn new(stream: TcpStream, serial: u32, phase: Phase, now: Instant) -> Self {
-        Self { stream, serial, phase, input: Vec::new(), partial_since: now, out: Out::default(), is_dirty: false }
+        let out = match phase {
+            Phase::Greeting { .. } | Phase::Shaking { .. } => Out::unsealed(),
+            _ => Out::default(),
+        };
+        Self { stream, serial, phase, input: Vec::new(), partial_since: now, out, opener: None, is_dirty: false }
+    }
+
+    /// From here on everything is a record.
+    pub(crate) fn seal(&mut self, records: Records<Fast>) {
+        self.opener = Some(Box::new(records.opener));
+        self.out.seal(records.sealer);
     }
 
     /// The device's name once it is known.
@@ -138,8 +207,13 @@ impl Conn {
         match &self.phase {
             Phase::Attaching(attaching) => Some(&attaching.about.name),
             Phase::Attached(device) => Some(&device.about.name),
-            Phase::Hello { .. } | Phase::Closing { .. } => None,
+            Phase::Greeting { .. } | Phase::Shaking { .. } | Phase::Hello { .. } | Phase::Closing { .. } => None,
         }
+    }
+
+    /// Whether nothing is proved yet.
+    pub(crate) fn is_stranger(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. } | Phase::Shaking { .. } | Phase::Hello { .. })
     }
 
     pub(crate) fn device(&mut self) -> Option<&mut Device> {
@@ -153,32 +227,6 @@ impl Conn {
         self.stream.peer_addr().ok()
     }
 }
-
-/// Frames that wait for the socket.
-#[derive(Default)]
-pub(crate) struct Out {
-    pub(crate) bytes: Vec<u8>,
-    /// Messages among them, for the metric.
-    pub(crate) messages: u32,
-}
-
-impl Transmit for Out {
-    fn transmit(&mut self, message: &ToDevice<'_>) {
-        if let ToDevice::Message { .. } = message {
-            self.messages += 1;
-        }
-        // Sizes were checked against the largest frame before; a message that still does not fit is a fault
-        // of ours, and the device gets it on its next connection or the attempt limit ends it.
-        if imlink_link::encode_onto(message, &mut self.bytes).is_err() {
-            tracing::error!("a frame for a device is longer than {} bytes", imlink_protocol::limits::FRAME_LEN_MAX);
-        }
-    }
-}
-
-/// The largest frame is never larger than what links carry.
-const _: () = assert!(
-    imlink_protocol::limits::FRAME_LEN_MAX + frame::LENGTH_LEN_MAX <= imlink_protocol::limits::LINK_FRAME_LEN_MAX
-);
 
 #[cfg(test)]
 mod tests {

@@ -2,16 +2,18 @@
 
 use bytes::Bytes;
 use imlink_protocol::frame;
-use imlink_protocol::id::{Cursor, MessageId};
+use imlink_protocol::id::{Cursor, MessageId, TokenId};
+use imlink_protocol::key::Key;
 use imlink_protocol::link::node::{Deliver, ToRoute, ToServer};
 use imlink_protocol::message::Code;
 use imlink_protocol::serving::{Delivered, MailboxHead, Outgoing};
-use imlink_store::Error;
 use imlink_store::mailbox::{Acknowledge, Entry, Page, Read};
 use imlink_store::session::{Head, NewSession};
+use imlink_store::{Error, RevokedTokens};
 
 use crate::conn::{ConnId, Phase, Report};
 use crate::inbox::LinkId;
+use crate::interface::Interface;
 use crate::reactor::Reactor;
 use crate::store_work::Done;
 
@@ -50,11 +52,12 @@ impl Reactor {
                 attaching.reports.extend(report.filter(|_| attaching.reports.len() < REPORTS_MAX));
                 return;
             }
-            Phase::Hello { .. } | Phase::Closing { .. } => return,
+            _ => return,
         };
         let message =
             Outgoing { id: deliver.id, key: deliver.key, expires_ms: deliver.expires_ms, payload: deliver.payload };
-        if !device.interface.lists_message(deliver.key) {
+        let refusal = refusal(&self.shared.revoked, &device.interface, deliver.token, deliver.key);
+        if refusal.is_some() || !self.shared.revoked.is_known() {
             // Unknown yet, or to be refused in its turn: the mailbox is read.
             device.session.handle_hint(deliver.id);
             device.keep_report(report);
@@ -126,22 +129,44 @@ impl Reactor {
     fn take_page(&mut self, id: ConnId, entries: &[Entry], head: Head, more: bool) {
         self.lend_buffer(id.index);
         let now = self.now;
+        let revoked = self.shared.revoked.clone();
         let Some(conn) = self.conn(id) else { return };
         let Phase::Attached(device) = &mut conn.phase else { return };
-        let unlisted = entries.iter().position(|entry| !device.interface.lists_message(entry.key));
-        let listed = entries.get(..unlisted.unwrap_or(entries.len())).unwrap_or_default();
-        let outgoing = listed.iter().map(|entry| Outgoing {
+        if !revoked.is_known() {
+            // The store is asked; the sweep reads again.
+            device.session.handle_read_failed();
+            device.is_read_due = true;
+            return;
+        }
+        // What this session has in flight is the device's already.
+        let sent = device.session.sent();
+        let refusal = |entry: &Entry| {
+            let of = refusal(&revoked, &device.interface, entry.token, entry.key);
+            of.filter(|code| *code == Code::INTERFACE || entry.id > sent)
+        };
+        let next_refused: Vec<(MessageId, Code)> = entries
+            .iter()
+            .map(|entry| (entry.id, refusal(entry)))
+            .skip_while(|(_, code)| code.is_none())
+            .map_while(|(id, code)| Some((id, code?)))
+            .collect();
+        let first_refused = next_refused.first().and_then(|(first, _)| entries.iter().position(|e| e.id == *first));
+        let allowed = entries.get(..first_refused.unwrap_or(entries.len())).unwrap_or_default();
+        let outgoing = allowed.iter().map(|entry| Outgoing {
             id: entry.id,
             key: entry.key,
             expires_ms: entry.expires_ms,
             payload: &entry.payload,
         });
         let head = MailboxHead { generation: head.generation, last: head.last };
-        let page = device.session.handle_page(now, outgoing, head, more || unlisted.is_some(), &mut conn.out);
-        let next_unlisted = unlisted.filter(|_| page.taken == listed.len()).and_then(|at| entries.get(at));
-        let refused = page.refused.or(next_unlisted.map(|entry| (entry.id, Code::INTERFACE)));
-        if let Some(refused) = refused {
-            self.refuse_entry(id, refused);
+        let page = device.session.handle_page(now, outgoing, head, more || first_refused.is_some(), &mut conn.out);
+        let refused = match page.refused {
+            Some(refused) => vec![refused],
+            None if page.taken == allowed.len() => next_refused,
+            None => Vec::new(),
+        };
+        if !refused.is_empty() {
+            self.refuse_entries(id, refused);
         } else if entries.is_empty() && more {
             // Not what a store says; not to be asked again in a circle.
             device.is_read_due = true;
@@ -151,17 +176,19 @@ impl Reactor {
         self.read_on(id.index);
     }
 
-    /// An entry that this device can never take becomes `rejected`; reading goes on once that is written.
-    fn refuse_entry(&mut self, id: ConnId, refused: (MessageId, Code)) {
+    /// Entries that this device can never take become `rejected`; reading goes on once that is written.
+    fn refuse_entries(&mut self, id: ConnId, rejected: Vec<(MessageId, Code)>) {
         let Some(device) = self.conn(id).and_then(|conn| conn.device()) else { return };
         device.is_read_due = true;
         let ack = Acknowledge {
             device: device.about.name.clone(),
             epoch: device.session.epoch(),
             upto: Cursor::default(),
-            rejected: vec![refused],
+            rejected,
         };
-        self.shared.metrics.count_rejected(refused.1.name());
+        for (_, code) in &ack.rejected {
+            self.shared.metrics.count_rejected(code.name());
+        }
         self.batches.acks.put(ack, Vec::new());
     }
 
@@ -197,6 +224,17 @@ impl Reactor {
         }
         let rejected = code.map(|code| (upto, code)).into_iter().collect();
         self.batches.acks.put(Acknowledge { device: name, epoch, upto, rejected }, reports);
+    }
+}
+
+/// Why a message is never handed to a device that it was stored for.
+fn refusal(revoked: &RevokedTokens, interface: &Interface, token: TokenId, key: Key) -> Option<Code> {
+    if revoked.contains(token) {
+        Some(Code::FORBIDDEN)
+    } else if !interface.lists_message(key) {
+        Some(Code::INTERFACE)
+    } else {
+        None
     }
 }
 

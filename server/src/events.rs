@@ -34,6 +34,11 @@ impl WaitingEvents {
         self.waiting.len()
     }
 
+    /// Bytes of what waits and of what is away.
+    pub(crate) fn bytes(&self) -> usize {
+        self.len
+    }
+
     /// The oldest ones, each device once: of two batches of one device the store might refuse the older and
     /// take the newer, and the older one would pass for stored from then on.
     fn take(&mut self) -> Vec<(ConnId, EventBatch)> {

@@ -3,6 +3,7 @@
 use imlink_protocol::frame::{self, Frame, FrameError};
 use imlink_protocol::limits::HELLO_FRAME_LEN_MAX;
 use imlink_protocol::message::{FromDevice, GoAwayReason, RejectCode};
+use imlink_protocol::seal::{self, Opened};
 use imlink_protocol::serving::Incoming;
 
 use crate::conn::{ConnId, Phase};
@@ -10,7 +11,9 @@ use crate::reactor::{End, Reactor};
 
 impl Reactor {
     /// Takes bytes of a connection; what is not a whole frame yet is kept.
-    pub(crate) fn handle_bytes(&mut self, index: u32, bytes: &[u8]) {
+    ///
+    /// Records are opened in place.
+    pub(crate) fn handle_bytes(&mut self, index: u32, bytes: &mut [u8]) {
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         if let Phase::Closing { .. } = conn.phase {
             return;
@@ -21,11 +24,12 @@ impl Reactor {
         } else {
             let mut joined = std::mem::take(&mut conn.input);
             joined.extend_from_slice(bytes);
-            self.handle_frames(index, &joined);
+            self.handle_frames(index, &mut joined);
         }
     }
 
-    fn handle_frames(&mut self, index: u32, bytes: &[u8]) {
+    fn handle_frames(&mut self, index: u32, bytes: &mut [u8]) {
+        let came = bytes.len();
         let mut rest = bytes;
         let Some(serial) = self.conns.get(index as usize).map(|conn| conn.serial) else { return };
         let id = ConnId { index, serial };
@@ -34,27 +38,43 @@ impl Reactor {
             let limit = self.shared.config.limits.frame_len;
             let Some(conn) = self.conn(id) else { return };
             let max = match conn.phase {
+                Phase::Greeting { .. } => match seal::take(rest, HELLO_FRAME_LEN_MAX) {
+                    Ok(None) => break,
+                    Ok(Some((body, len))) => {
+                        // The handshake may send the connection, and what came behind, to another thread.
+                        let behind = rest.get(len..).unwrap_or_default();
+                        return self.handle_greeting(id, body, behind);
+                    }
+                    Err(error) => return self.refuse_frame(index, error),
+                },
+                // Kept until the handshake is answered or the session is there: what comes early is not lost and
+                // not much.
+                Phase::Shaking { .. } | Phase::Attaching(_) => break,
                 Phase::Hello { .. } => HELLO_FRAME_LEN_MAX,
-                // Kept until the session is there: what comes early is not lost and not much.
-                Phase::Attaching(_) => break,
                 Phase::Attached(_) => limit,
                 Phase::Closing { .. } => return,
             };
-            match frame::split(rest, max) {
+            let taken = match &mut conn.opener {
+                Some(opener) => opener.open(rest, max),
+                None => frame::split(rest, max).map(|frame| frame.map(|frame| place(&frame))),
+            };
+            match taken {
                 Ok(None) => break,
-                Ok(Some(Frame { body, len })) => {
-                    rest = rest.get(len..).unwrap_or_default();
-                    self.handle_body(index, body, rest);
+                Ok(Some(Opened { start, end, len })) => {
+                    let Some((frame, behind)) = std::mem::take(&mut rest).split_at_mut_checked(len) else { return };
+                    self.handle_body(index, frame.get(start..end).unwrap_or_default(), behind);
+                    rest = behind;
                 }
                 Err(error) => return self.refuse_frame(index, error),
             }
         }
-        self.keep_rest(id, rest, rest.len() < bytes.len());
+        let is_new = rest.len() < came;
+        self.keep_rest(id, rest, is_new);
     }
 
     /// Keeps the bytes of a frame that is not whole, within the largest frame. Its time began when its first
     /// byte came: a frame in drops does not renew it.
-    fn keep_rest(&mut self, id: ConnId, rest: &[u8], is_new: bool) {
+    pub(crate) fn keep_rest(&mut self, id: ConnId, rest: &[u8], is_new: bool) {
         let frame_len = self.shared.config.limits.frame_len;
         let now = self.now;
         let Some(conn) = self.conn(id) else { return };
@@ -136,4 +156,10 @@ impl Reactor {
             Incoming::Bye => self.close(id.index, End::Gone("bye")),
         }
     }
+}
+
+/// Where the body of a plain frame is.
+fn place(frame: &Frame<'_>) -> Opened {
+    let end = frame.len - frame::CHECK_LEN;
+    Opened { start: end - frame.body.len(), end, len: frame.len }
 }

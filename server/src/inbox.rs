@@ -8,7 +8,8 @@ use imlink_protocol::message::GoAwayReason;
 use mio::Waker;
 use parking_lot::Mutex;
 
-use crate::conn::Moving;
+use crate::conn::{ConnId, Moving};
+use crate::handshake::Shaken;
 use crate::store_work::Done;
 
 /// Number of a link to a route, never used twice in a process.
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Adopt(Box<Moving>),
     /// Store work that had to wait is done.
     Done(Done),
+    /// A handshake came a step further.
+    Shaken(ConnId, Shaken),
     /// The store came back, maybe with a part of its past missing.
     StoreBack,
     /// Admit new devices, or not.

@@ -1,15 +1,20 @@
 //! Links to routes: one to every route that the store knows, registered and kept.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use imlink_link::seal::{self, PublicKey, SealError};
 use imlink_link::{Batch, Link, LinkError, Sender};
 use imlink_protocol::frame;
 use imlink_protocol::link::node::{Load, Register, Registered, ToRoute, ToServer};
+use imlink_protocol::link::opening::HANDSHAKE_DEADLINE;
 use imlink_protocol::message::GoAwayReason;
-use imlink_protocol::ticket::{TicketKey, server_proof};
+use imlink_protocol::ticket::TicketKey;
+use imlink_store::lease;
+use imlink_store::node::{Node, NodeRole};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -40,10 +45,20 @@ pub(crate) struct Links {
     next: AtomicU32,
     up: AtomicUsize,
     /// Routes (name and incarnation) that are linked or being dialled.
-    dialled: Mutex<HashSet<(String, u64)>>,
+    dialled: Mutex<HashMap<(String, u64), Dialled>>,
+    /// The last look at the store found this server's key there.
+    is_enrolled: AtomicBool,
     pub(crate) is_draining: AtomicBool,
     /// Latest sample, shared by all links.
     load: Mutex<Load>,
+}
+
+/// A route that is linked or being dialled.
+struct Dialled {
+    /// The key that is believed.
+    key: PublicKey,
+    /// Ends the link when it is believed no longer.
+    cut: CancellationToken,
 }
 
 /// Why a link to a route ended.
@@ -61,6 +76,10 @@ enum LinkEnd {
     Order,
     #[error("the route takes no more frames")]
     Full,
+    #[error("{0}")]
+    Seal(#[from] SealError),
+    #[error("the key of the route was removed")]
+    Removed,
 }
 
 impl Links {
@@ -69,7 +88,8 @@ impl Links {
             shared,
             next: AtomicU32::new(1),
             up: AtomicUsize::new(0),
-            dialled: Mutex::new(HashSet::new()),
+            dialled: Mutex::new(HashMap::new()),
+            is_enrolled: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             load: Mutex::new(Load::default()),
         })
@@ -140,22 +160,39 @@ impl Links {
                 return;
             }
         };
-        for route in routes {
-            // A route within this process is handed in, it has no address to dial.
-            if route.node_address.is_empty() {
-                continue;
+        // A route within this process is handed in, it has no address to dial.
+        let routes: Vec<_> = routes.into_iter().filter(|route| !route.node_address.is_empty()).collect();
+        if self.shared.config.node_key.is_none() || routes.is_empty() && self.dialled.lock().is_empty() {
+            return;
+        }
+        let nodes = match self.shared.store.nodes().await {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                tracing::debug!(%error, "the keys of routes cannot be looked up");
+                return;
             }
+        };
+        self.cut_removed(&nodes);
+        if !self.see_own(&nodes) {
+            return;
+        }
+        for route in routes {
             let id = (route.name.clone(), route.incarnation);
-            if !self.dialled.lock().insert(id.clone()) {
+            let Some(key) = believed(&nodes, NodeRole::Route, &route.name) else {
+                tracing::debug!(route = route.name, "no key of this route is known");
                 continue;
+            };
+            let cut = stop.child_token();
+            match self.dialled.lock().entry(id.clone()) {
+                Entry::Occupied(_) => continue,
+                Entry::Vacant(place) => drop(place.insert(Dialled { key, cut: cut.clone() })),
             }
             let (links, stop) = (self.clone(), stop.clone());
             tokio::spawn(async move {
-                let end = tokio::select! {
-                    end = links.dial(&route.node_address) => end,
-                    () = stop.cancelled() => Ok(()),
-                };
-                if let Err(error) = end {
+                let end = links.dial(&route, &key, &cut).await;
+                if let Err(error) = end
+                    && !stop.is_cancelled()
+                {
                     tracing::warn!(route = route.name, address = route.node_address, %error, "link to a route ended");
                 }
                 // A route that refuses or is unreachable is tried again at the next look, not at once.
@@ -165,35 +202,60 @@ impl Links {
         }
     }
 
-    async fn dial(&self, address: &str) -> Result<(), LinkEnd> {
-        let stream = tokio::time::timeout(REGISTER_DEADLINE, TcpStream::connect(address))
-            .await
-            .map_err(|_| LinkEnd::Silent)??;
+    /// Closes the links to routes whose key is believed no longer. One that is missing was lost with the store.
+    fn cut_removed(&self, nodes: &[Node]) {
+        for ((name, _), dialled) in &*self.dialled.lock() {
+            let node = nodes.iter().find(|node| node.role == NodeRole::Route && node.name == *name);
+            if node.is_some_and(|node| node.is_removed || node.key != dialled.key.0) {
+                dialled.cut.cancel();
+            }
+        }
+    }
+
+    /// Whether this server's own key is believed; tells when that changes.
+    fn see_own(&self, nodes: &[Node]) -> bool {
+        let config = &self.shared.config;
+        let mine = config.node_key.as_ref().map(seal::NodeKey::public);
+        let is_enrolled = mine.is_some() && believed(nodes, NodeRole::Server, &config.name) == mine;
+        if is_enrolled != self.is_enrolled.swap(is_enrolled, Ordering::Relaxed) {
+            tracing::info!(server = config.name, is_enrolled, "this server's node key in the store");
+        }
+        is_enrolled
+    }
+
+    async fn dial(&self, route: &lease::Route, key: &PublicKey, cut: &CancellationToken) -> Result<(), LinkEnd> {
+        let Some(mine) = &self.shared.config.node_key else { return Ok(()) };
+        let connecting = tokio::time::timeout(REGISTER_DEADLINE, TcpStream::connect(&route.node_address));
+        let stream = tokio::select! {
+            connected = connecting => connected.map_err(|_| LinkEnd::Silent)??,
+            () = cut.cancelled() => return Ok(()),
+        };
         let socket = SockRef::from(&stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED_MAX))?;
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
-        let link = imlink_link::over_tcp(stream, self.shared.config.limits.link_outbox_max)?;
-        self.serve(link).await
+        let config = &self.shared.config;
+        let sealing = seal::connect(stream, &config.name, &route.name, mine, key, config.limits.link_outbox_max);
+        let link = tokio::time::timeout(HANDSHAKE_DEADLINE, sealing).await.map_err(|_| LinkEnd::Silent)??;
+        self.serve(link, cut).await
     }
 
     pub(crate) async fn serve_logged(&self, link: Link) {
-        if let Err(error) = self.serve(link).await {
+        if let Err(error) = self.serve(link, &CancellationToken::new()).await {
             tracing::warn!(%error, "link to the route of this process ended");
         }
     }
 
     /// Registers over `link` and passes what comes to the I/O threads until it ends.
-    async fn serve(&self, mut link: Link) -> Result<(), LinkEnd> {
+    async fn serve(&self, mut link: Link, cut: &CancellationToken) -> Result<(), LinkEnd> {
         let config = &self.shared.config;
         let advertised = config.advertise.as_str();
         self.send(
             &link.sender,
             &ToRoute::Register(Register {
                 version: imlink_protocol::VERSION,
-                proof: server_proof(&config.cluster_secret, &config.name, self.shared.incarnation),
-                server: &config.name,
                 incarnation: self.shared.incarnation,
                 device_address: advertised,
+                plain_address: &config.plain_advertise,
                 capacity: config.limits.connections_max as u32,
                 labels: &config.labels,
             }),
@@ -215,7 +277,7 @@ impl Links {
             inbox.put(Command::LinkUp { link: id, sender: link.sender.clone() });
         }
         let end = match self.dispatch(id, &link.sender, &first, 1) {
-            Ok(()) => self.pump(id, &mut link).await,
+            Ok(()) => self.pump(id, &mut link, cut).await,
             Err(error) => Err(error),
         };
         let is_clean = end.is_ok() && self.is_draining.load(Ordering::Relaxed);
@@ -227,7 +289,7 @@ impl Links {
         end
     }
 
-    async fn pump(&self, id: LinkId, link: &mut Link) -> Result<(), LinkEnd> {
+    async fn pump(&self, id: LinkId, link: &mut Link, cut: &CancellationToken) -> Result<(), LinkEnd> {
         let mut report = tokio::time::interval(REPORT);
         let mut was_draining = false;
         let mut drain_look = tokio::time::interval(Duration::from_millis(100));
@@ -240,6 +302,7 @@ impl Links {
                     }
                     None => return Ok(()),
                 },
+                () = cut.cancelled() => return Err(LinkEnd::Removed),
                 _ = report.tick() => self.send(&link.sender, &ToRoute::Load(self.load()))?,
                 _ = drain_look.tick() => {
                     let is_draining = self.is_draining.load(Ordering::Relaxed);
@@ -309,6 +372,12 @@ impl Links {
     fn send(&self, sender: &Sender, message: &ToRoute<'_>) -> Result<(), LinkEnd> {
         sender.send(message).map_err(|_| LinkEnd::Full)
     }
+}
+
+/// The key of a node, unless it was removed.
+fn believed(nodes: &[Node], role: NodeRole, name: &str) -> Option<PublicKey> {
+    let node = nodes.iter().find(|node| node.role == role && node.name == name && !node.is_removed)?;
+    Some(PublicKey(node.key))
 }
 
 /// How long this server has been without a route.

@@ -13,6 +13,14 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Devices attached now.
     pub attached: Gauge,
+    /// Connections that have not shown a `Hello` yet (`half_open_max` for each I/O thread).
+    pub half_open: Gauge,
+    /// Devices whose session is being opened in the store (`half_open_max` for each I/O thread).
+    pub attaching: Gauge,
+    /// Messages, calls and store operations that wait, as load reports tell it to routes.
+    pub queued: Gauge,
+    /// Bytes of events on their way to the store (`events_waiting_max` for each I/O thread).
+    pub events_waiting_bytes: Gauge,
     /// Routes linked now.
     pub routes: Gauge,
     /// Connections accepted.
@@ -21,6 +29,8 @@ pub struct Metrics {
     pub attaches: Counter,
     /// Connections ended, by reason.
     pub closed: Family<Reason, Counter>,
+    /// Handshakes of sealed links, by what became of them.
+    pub handshakes: Family<Reason, Counter>,
     /// Messages sent to devices, resends included.
     pub messages: Counter,
     /// Messages acknowledged by devices.
@@ -51,9 +61,21 @@ pub struct Reason {
 }
 
 impl Metrics {
+    /// Moves a gauge that all I/O threads share by what this thread's part changed since `shown`.
+    pub(crate) fn show(gauge: &Gauge, shown: &mut i64, part: usize) {
+        let part = i64::try_from(part).unwrap_or(i64::MAX);
+        gauge.inc_by(part - *shown);
+        *shown = part;
+    }
+
     /// Counts one end of a connection.
     pub(crate) fn count_closed(&self, reason: &'static str) {
         self.closed.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts what became of one handshake.
+    pub(crate) fn count_handshake(&self, reason: &'static str) {
+        self.handshakes.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts one store operation that is tried again.
@@ -71,10 +93,19 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("imlink_server");
         registry.register("connections", "Connections open now", self.connections.clone());
         registry.register("attached", "Devices attached now", self.attached.clone());
+        registry.register("half_open", "Connections without a Hello yet", self.half_open.clone());
+        registry.register("attaching", "Devices whose session is being opened", self.attaching.clone());
+        registry.register("queued", "Messages, calls and store operations that wait", self.queued.clone());
+        registry.register(
+            "events_waiting_bytes",
+            "Bytes of events on their way to the store",
+            self.events_waiting_bytes.clone(),
+        );
         registry.register("routes", "Routes linked now", self.routes.clone());
         registry.register("accepted", "Connections accepted", self.accepted.clone());
         registry.register("attaches", "Sessions opened", self.attaches.clone());
         registry.register("closed", "Connections ended, by reason", self.closed.clone());
+        registry.register("handshakes", "Handshakes of sealed links, by outcome", self.handshakes.clone());
         registry.register("messages", "Messages sent to devices", self.messages.clone());
         registry.register("acked", "Messages acknowledged by devices", self.acked.clone());
         registry.register("rejected", "Messages rejected, by reason", self.rejected.clone());

@@ -16,7 +16,8 @@ use imlink_protocol::link::node::ToRoute;
 use imlink_protocol::message::{GoAwayReason, RejectCode, ToDevice};
 use imlink_protocol::serving::Transmit;
 use imlink_protocol::ticket::TicketKey;
-use imlink_store::{DeviceKey, Store};
+use imlink_seal::{Buckets, Pool, RouteKeys};
+use imlink_store::{DeviceKey, RevokedTokens, Store};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use parking_lot::RwLock;
@@ -29,6 +30,7 @@ use crate::call::Calls;
 use crate::config::Config;
 use crate::conn::{Conn, ConnId, Device, Phase};
 use crate::contested::Contested;
+use crate::handshake::Open;
 use crate::inbox::{Command, Inbox, LinkId};
 use crate::interface::Interfaces;
 use crate::kick::Kicks;
@@ -38,7 +40,8 @@ use crate::sweep::Sweep;
 use crate::table::Table;
 
 const WAKER: Token = Token(usize::MAX);
-const LISTENER: Token = Token(usize::MAX - 1);
+/// Of sealed links, then of plain ones.
+const LISTENERS: [Token; 2] = [Token(usize::MAX - 1), Token(usize::MAX - 2)];
 /// Room for what one socket gives at once.
 const READ_LEN: usize = 64 * 1024;
 /// How long the peer may take the last frame.
@@ -50,9 +53,15 @@ pub(crate) struct Shared {
     pub(crate) incarnation: u64,
     pub(crate) metrics: Metrics,
     pub(crate) store: Store,
+    /// What these sent is not handed to devices.
+    pub(crate) revoked: RevokedTokens,
     pub(crate) runtime: Handle,
     pub(crate) inboxes: Vec<Inbox>,
     pub(crate) ticket_keys: RwLock<Vec<(u32, TicketKey)>>,
+    /// The keys by which devices that log in here know this gateway.
+    pub(crate) route_keys: Option<RouteKeys>,
+    /// Where handshakes are computed.
+    pub(crate) pool: Pool,
     pub(crate) connections: AtomicUsize,
     /// Messages and calls that wait for a device or the store, by thread.
     pub(crate) queued: Vec<AtomicUsize>,
@@ -93,8 +102,9 @@ pub(crate) struct Reactor {
     pub(crate) inbox: Inbox,
     pub(crate) index: usize,
     pub(crate) poll: Poll,
-    pub(crate) listener: Option<TcpListener>,
-    /// The listener may have more: it tells only once.
+    /// Of sealed links, then of plain ones.
+    pub(crate) listeners: [Option<TcpListener>; 2],
+    /// The listeners may have more: they tell only once.
     pub(crate) accept_at: Option<Instant>,
     /// Sockets that may have more to read: they tell only once.
     pub(crate) unread: Vec<ConnId>,
@@ -115,6 +125,8 @@ pub(crate) struct Reactor {
     pub(crate) half_open: usize,
     /// Half-open connections in the order they came; may hold some that are so no longer.
     pub(crate) strangers: VecDeque<ConnId>,
+    pub(crate) buckets: Buckets,
+    pub(crate) open: Open,
     pub(crate) attaching: usize,
     pub(crate) is_stopped: bool,
 }
@@ -132,15 +144,19 @@ impl Reactor {
         index: usize,
         inbox: Inbox,
         poll: Poll,
-        mut listener: TcpListener,
+        mut listeners: [Option<TcpListener>; 2],
     ) -> io::Result<Self> {
-        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        for (listener, token) in listeners.iter_mut().zip(LISTENERS) {
+            if let Some(listener) = listener {
+                poll.registry().register(listener, token, Interest::READABLE)?;
+            }
+        }
         let now = shared.now();
         Ok(Self {
             inbox,
             index,
             poll,
-            listener: Some(listener),
+            listeners,
             accept_at: None,
             unread: Vec::new(),
             conns: Slab::new(),
@@ -159,6 +175,8 @@ impl Reactor {
             sweep: Sweep::new(now, &shared.config.limits),
             half_open: 0,
             strangers: VecDeque::new(),
+            buckets: Buckets::new(shared.config.limits.rates),
+            open: Open::default(),
             attaching: 0,
             is_stopped: false,
             shared,
@@ -195,7 +213,7 @@ impl Reactor {
             for event in &events {
                 match event.token() {
                     WAKER => {}
-                    LISTENER => self.accept(),
+                    token if LISTENERS.contains(&token) => self.accept(),
                     Token(index) => self.handle_ready(index as u32, event, &mut scratch),
                 }
             }
@@ -219,13 +237,14 @@ impl Reactor {
             }
             Command::Adopt(moving) => self.adopt(*moving),
             Command::Done(done) => self.ready.push(done),
+            Command::Shaken(conn, shaken) => self.handle_shaken(conn, shaken),
             Command::StoreBack => self.reassert_all(),
             Command::Admit(is_admitting) => self.sweep.set_admitting(is_admitting),
             Command::Drain(reason) => {
-                if reason == GoAwayReason::Draining
-                    && let Some(mut listener) = self.listener.take()
-                {
-                    let _ = self.poll.registry().deregister(&mut listener);
+                if reason == GoAwayReason::Draining {
+                    for mut listener in self.listeners.iter_mut().filter_map(Option::take) {
+                        let _ = self.poll.registry().deregister(&mut listener);
+                    }
                 }
                 self.sweep.start_drain(self.now, reason);
             }
@@ -271,6 +290,7 @@ impl Reactor {
     fn handle_done(&mut self, done: Done) {
         match done {
             Done::Attached { conn, device, result } => self.handle_attached(conn, device, result),
+            Done::Identified { conn, name, read, result } => self.handle_identified(conn, name, read, result),
             Done::Read { conn, result } => self.handle_read(conn, result),
             Done::Acknowledged { acks, reports, result } => self.handle_acknowledged(acks, reports, result),
             Done::Events { batches, result } => self.handle_events_stored(batches, result),
@@ -309,7 +329,13 @@ impl Reactor {
                 }
                 return;
             }
-            Phase::Hello { .. } => self.half_open = self.half_open.saturating_sub(1),
+            Phase::Greeting { .. } => self.half_open = self.half_open.saturating_sub(1),
+            Phase::Shaking { comes, .. } | Phase::Hello { comes, .. } => {
+                self.half_open = self.half_open.saturating_sub(1);
+                if let Some(comes) = comes {
+                    self.open.leave(&comes);
+                }
+            }
             Phase::Attaching(attaching) => {
                 self.attaching = self.attaching.saturating_sub(1);
                 self.release_attaching(id, *attaching);

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use imlink_link::Link;
 use imlink_protocol::link::node::Load;
 use imlink_protocol::message::GoAwayReason;
-use imlink_store::Store;
+use imlink_seal::{Pool, RouteKeys};
+use imlink_store::{RevokedTokens, Store};
 use mio::{Poll, Waker};
 use parking_lot::RwLock;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Login};
 use crate::inbox::{Command, Inbox};
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -31,7 +32,8 @@ pub struct Server {
     shared: Arc<Shared>,
     links: Arc<Links>,
     threads: Vec<JoinHandle<()>>,
-    address: SocketAddr,
+    sealed: Option<SocketAddr>,
+    plain: Option<SocketAddr>,
 }
 
 /// Why a server cannot start.
@@ -60,17 +62,20 @@ impl Server {
     /// Opens the listener and starts the I/O threads. Must be called within a tokio runtime.
     pub fn start(mut config: Config, store: Store, metrics: Metrics) -> Result<Self, RunError> {
         config.check()?;
-        let listen = config.listen;
-        let listen_error = |source| RunError::Listen { address: listen, source };
         let threads = config.io_threads();
-        let mut listeners = vec![listener(listen).map_err(listen_error)?];
-        let address = listeners.first().map_or(Ok(listen), std::net::TcpListener::local_addr).map_err(listen_error)?;
-        for _ in 1..threads {
-            listeners.push(listener(address).map_err(listen_error)?);
-        }
-        if config.advertise.is_empty() {
-            config.advertise = address.to_string();
-        }
+        let (sealed, mut sealed_listeners) = listeners(config.listen, threads)?;
+        let (plain, mut plain_listeners) = listeners(config.plain_listen, threads)?;
+        let tell = |told: &mut String, bound: Option<SocketAddr>| {
+            if let Some(bound) = bound.filter(|_| told.is_empty()) {
+                *told = bound.to_string();
+            }
+        };
+        tell(&mut config.advertise, sealed);
+        tell(&mut config.plain_advertise, plain);
+        let keys = config.keys.as_ref().filter(|_| config.login == Login::Direct);
+        let route_keys = keys.and_then(|keys| RouteKeys::new(keys, config.fleet_psks.clone()));
+        let waiting_max = config.limits.handshakes_waiting_max;
+        let pool = Pool::start(config.handshake_threads(), waiting_max).map_err(RunError::Thread)?;
         let mut polls = Vec::with_capacity(threads);
         let mut inboxes = Vec::with_capacity(threads);
         for _ in 0..threads {
@@ -83,29 +88,43 @@ impl Server {
             config,
             incarnation: getrandom::u64().map_err(RunError::Random)? | 1,
             metrics,
+            revoked: RevokedTokens::watch(&store, &Handle::current()),
             store,
             runtime: Handle::current(),
             inboxes: inboxes.clone(),
             ticket_keys: RwLock::new(Vec::new()),
+            route_keys,
+            pool,
             connections: AtomicUsize::new(0),
             queued: std::iter::repeat_with(AtomicUsize::default).take(threads).collect(),
             ended: CancellationToken::new(),
             started: Instant::now(),
         });
         let mut handles = Vec::with_capacity(threads);
-        for (index, ((poll, inbox), listener)) in polls.into_iter().zip(inboxes).zip(listeners).enumerate() {
-            let listener = mio::net::TcpListener::from_std(listener);
-            let reactor = Reactor::new(shared.clone(), index, inbox, poll, listener).map_err(RunError::Thread)?;
+        for (index, (poll, inbox)) in polls.into_iter().zip(inboxes).enumerate() {
+            let listeners = [sealed_listeners.pop(), plain_listeners.pop()];
+            let reactor = Reactor::new(shared.clone(), index, inbox, poll, listeners).map_err(RunError::Thread)?;
             let thread = std::thread::Builder::new().name(format!("imlink-io-{index}"));
             handles.push(thread.spawn(move || reactor.run()).map_err(RunError::Thread)?);
         }
-        tracing::info!(server = shared.config.name, %address, io_threads = threads, "IM-server listens for devices");
-        Ok(Self { links: Links::new(shared.clone()), shared, threads: handles, address })
+        tracing::info!(
+            server = shared.config.name,
+            ?sealed,
+            ?plain,
+            io_threads = threads,
+            "IM-server listens for devices"
+        );
+        Ok(Self { links: Links::new(shared.clone()), shared, threads: handles, sealed, plain })
     }
 
-    /// Where devices connect.
-    pub fn device_address(&self) -> SocketAddr {
-        self.address
+    /// Where devices connect over sealed links.
+    pub fn sealed_address(&self) -> Option<SocketAddr> {
+        self.sealed
+    }
+
+    /// Where devices without a key connect.
+    pub fn plain_address(&self) -> Option<SocketAddr> {
+        self.plain
     }
 
     /// Drawn at this start.
@@ -127,6 +146,11 @@ impl Server {
     /// How busy it is.
     pub fn load(&self) -> Load {
         self.links.load()
+    }
+
+    /// The revoked tokens as this server knows them: what they sent is not handed to devices.
+    pub fn revoked_tokens(&self) -> RevokedTokens {
+        self.shared.revoked.clone()
     }
 
     /// A route within this process, by the other side of an [`imlink_link::pair`].
@@ -195,6 +219,22 @@ impl Server {
             inbox.put(command());
         }
     }
+}
+
+/// A listener for each I/O thread at `address`, and where they are bound.
+fn listeners(
+    address: Option<SocketAddr>,
+    threads: usize,
+) -> Result<(Option<SocketAddr>, Vec<mio::net::TcpListener>), RunError> {
+    let Some(address) = address else { return Ok((None, Vec::new())) };
+    let error = |source| RunError::Listen { address, source };
+    let first = listener(address).map_err(error)?;
+    let bound = first.local_addr().map_err(error)?;
+    let mut all = vec![mio::net::TcpListener::from_std(first)];
+    for _ in 1..threads {
+        all.push(mio::net::TcpListener::from_std(listener(bound).map_err(error)?));
+    }
+    Ok((Some(bound), all))
 }
 
 /// A listener that shares its port with those of the other I/O threads: the kernel spreads connections.

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use imlink_protocol::device::LinkKind;
 use imlink_protocol::message::GoAwayReason;
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -16,14 +17,22 @@ use crate::conn::{Conn, ConnId, Phase};
 use crate::reactor::{End, Reactor};
 
 impl Reactor {
+    /// Takes what waits at the listeners.
     pub(crate) fn accept(&mut self) {
         self.accept_at = None;
+        for kind in [LinkKind::Sealed, LinkKind::Plain] {
+            self.accept_of(kind);
+        }
+    }
+
+    fn accept_of(&mut self, kind: LinkKind) {
+        let which = usize::from(kind == LinkKind::Plain);
         for _ in 0..ACCEPTS_MAX {
-            let Some(listener) = &self.listener else { return };
+            let Some(Some(listener)) = self.listeners.get(which) else { return };
             match listener.accept() {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     self.shared.metrics.accepted.inc();
-                    self.admit_stream(stream);
+                    self.admit_stream(stream, peer, kind);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {
@@ -87,7 +96,7 @@ impl Reactor {
                 Ok(0) => return self.close(id.index, End::Gone("closed")),
                 Ok(len) => {
                     self.shared.metrics.bytes_in.inc_by(len as u64);
-                    self.handle_bytes(id.index, scratch.get(..len).unwrap_or_default());
+                    self.handle_bytes(id.index, scratch.get_mut(..len).unwrap_or_default());
                     if len < scratch.len() && !is_ended {
                         return;
                     }

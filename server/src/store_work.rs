@@ -10,9 +10,10 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use imlink_protocol::id::{Epoch, Fingerprint};
+use imlink_seal::LoginRead;
 use imlink_store::event::{EventBatch, EventsStored};
 use imlink_store::mailbox::{Acknowledge, Page};
-use imlink_store::session::{Attached, Head, Reasserted};
+use imlink_store::session::{Attached, Head, Identity, Reasserted};
 use imlink_store::{DeviceKey, Error};
 use tokio::runtime::Handle;
 
@@ -24,6 +25,8 @@ use crate::inbox::{Command, Inbox};
 pub(crate) enum Done {
     /// `attach`, preceded by `identity` when the device came without a ticket.
     Attached { conn: ConnId, device: DeviceKey, result: Result<Attached, Error> },
+    /// `identity`, of a device that logs in.
+    Identified { conn: ConnId, name: DeviceKey, read: Box<LoginRead>, result: Result<Option<Identity>, Error> },
     /// `read_mailbox`.
     Read { conn: ConnId, result: Result<Option<Page>, Error> },
     /// `acknowledge`, and what to tell the routes now that it is written.

@@ -13,6 +13,7 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::conn::{Conn, ConnId, Phase};
+use crate::metrics::Metrics;
 use crate::reactor::{End, Reactor};
 
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -36,6 +37,16 @@ pub(crate) struct Sweep {
     heads_from: Option<usize>,
     heads_again: Option<Instant>,
     interfaces: Vec<((String, Fingerprint), Bytes)>,
+    shown: Shown,
+}
+
+/// This thread's part of the gauges, as last shown.
+#[derive(Default)]
+struct Shown {
+    half_open: i64,
+    attaching: i64,
+    queued: i64,
+    events: i64,
 }
 
 struct Drain {
@@ -59,6 +70,7 @@ impl Sweep {
             heads_from: None,
             heads_again: None,
             interfaces: Vec::new(),
+            shown: Shown::default(),
         }
     }
 
@@ -162,13 +174,19 @@ impl Reactor {
         let id = ConnId { index, serial: conn.serial };
         let is_stale = !conn.input.is_empty() && now.since(conn.partial_since) >= limits.partial_frame;
         match &mut conn.phase {
-            Phase::Hello { since } if now.since(*since) >= limits.hello_deadline => {
+            Phase::Greeting { since } | Phase::Shaking { since, .. } | Phase::Hello { since, .. }
+                if now.since(*since) >= limits.hello_deadline =>
+            {
                 self.close(index, End::Reject(RejectCode::Malformed, 0));
             }
             Phase::Closing { until } if now >= *until => {
                 self.take_out(index);
             }
             Phase::Attached(_) if is_stale => self.close(index, End::GoAway(GoAwayReason::Malformed, 0)),
+            Phase::Attached(device) if device.is_old(now) && device.is_quiet() && conn.out.is_sealed() => {
+                // New keys for a link that lasted long.
+                self.close(index, End::GoAway(GoAwayReason::Renew, 0));
+            }
             Phase::Attached(device) => {
                 let waiting = usize::from(device.session.is_waiting()) + device.calls.len();
                 let overdue = device.session.handle_timeout(now, &mut conn.out);
@@ -188,16 +206,26 @@ impl Reactor {
                 }
                 return waiting;
             }
-            Phase::Hello { .. } | Phase::Attaching(_) | Phase::Closing { .. } => {}
+            Phase::Greeting { .. }
+            | Phase::Shaking { .. }
+            | Phase::Hello { .. }
+            | Phase::Attaching(_)
+            | Phase::Closing { .. } => {}
         }
         0
     }
 
-    /// This thread's part of the queued work, seen by quarters and thus about four times as much in all.
+    /// This thread's part of the queued work, seen by quarters and thus about four times as much in all; and
+    /// what else waits here, for the gauges.
     fn report_queued(&mut self, waiting: usize) {
         if let Some(queued) = self.shared.queued.get(self.index) {
             queued.store(waiting * PARTS, std::sync::atomic::Ordering::Relaxed);
         }
+        let (metrics, shown) = (&self.shared.metrics, &mut self.sweep.shown);
+        Metrics::show(&metrics.queued, &mut shown.queued, waiting * PARTS);
+        Metrics::show(&metrics.half_open, &mut shown.half_open, self.half_open);
+        Metrics::show(&metrics.attaching, &mut shown.attaching, self.attaching);
+        Metrics::show(&metrics.events_waiting_bytes, &mut shown.events, self.batches.events.bytes());
     }
 
     /// Sends away as many devices as are due by now, evenly over the drain time.
@@ -214,7 +242,7 @@ impl Reactor {
         let may_go = |(_, conn): &(usize, &Conn)| match &conn.phase {
             Phase::Attached(device) => is_late || (device.calls.is_empty() && device.session.in_flight() == 0),
             Phase::Attaching(_) => true,
-            Phase::Hello { .. } | Phase::Closing { .. } => false,
+            _ => false,
         };
         let count = due.saturating_sub(drain.left);
         let some: Vec<u32> = self.conns.iter().filter(may_go).take(count).map(|(index, _)| index as u32).collect();

@@ -3,10 +3,12 @@
 #[allow(dead_code, unreachable_pub, reason = "each test program uses its own part of it")]
 mod support;
 
-use imlink_protocol::id::MessageId;
+use imlink_protocol::id::{MessageId, TokenId};
 use imlink_protocol::link::node::{CallDevice, CallFailure, ToRoute, ToServer};
 use imlink_protocol::message::{Code, FromDevice, ToDevice};
 use imlink_server::Limits;
+use imlink_store::mailbox::State;
+use imlink_store::token::Token;
 use support::{KEY, Peer, Rig};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,4 +178,68 @@ async fn shutdown_sends_every_device_away_and_ends() {
     assert_eq!(peer.last_words().await, ["GoAway { reason: Draining, reconnect_after_s: 0 }"]);
     drop(peer);
     rig.stopped.await.unwrap();
+}
+
+/// Puts an expired token in the store.
+async fn add_token(rig: &Rig, number: u8) -> TokenId {
+    let id = TokenId([number; 8]);
+    let token = Token {
+        id,
+        secret_hash: [0; 32],
+        tenant: "-".into(),
+        name: String::new(),
+        scopes: "send".into(),
+        rate: 0,
+        created_ms: 1,
+        expires_ms: 2,
+        revoked_ms: 0,
+    };
+    rig.store.add_token(&token).await.unwrap();
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_revoked_token_sent_is_rejected_in_its_turn_and_what_an_expired_one_sent_arrives() {
+    let rig = Rig::new(Limits::default()).await;
+    let lamp = rig.provision("lamp").await;
+    let (revoked, expired) = (add_token(&rig, 1).await, add_token(&rig, 2).await);
+    let mut ids = Vec::new();
+    for (payload, token) in
+        [(&b"1"[..], revoked), (b"2", revoked), (b"3", expired), (b"4", revoked), (b"5", TokenId::NONE)]
+    {
+        ids.push(rig.append_of(&lamp, payload, token).await.id);
+    }
+    rig.store.revoke_token("-", revoked).await.unwrap();
+    rig.revocation_is_known(revoked).await;
+    let (mut peer, _) = Peer::attach(rig.address, "lamp", 9, 1).await;
+    assert_eq!(peer.message().await, (3, false, b"3".to_vec()));
+    assert_eq!(peer.message().await, (5, false, b"5".to_vec()));
+    for place in [0, 1, 3] {
+        let state = rig.store.message_state(&lamp, ids[place]).await.unwrap().unwrap();
+        assert_eq!(state, State::Rejected { code: Code::FORBIDDEN }, "message {place}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hint_of_a_revoked_token_is_rejected_for_an_attached_device_and_the_next_one_arrives() {
+    let mut rig = Rig::new(Limits::default()).await;
+    let lamp = rig.provision("lamp").await;
+    let token = add_token(&rig, 1).await;
+    let (mut peer, _) = Peer::attach(rig.address, "lamp", 9, 1).await;
+    let first = rig.append_of(&lamp, b"before", token).await;
+    rig.hint_of(&lamp, &first, b"before", token);
+    assert_eq!(peer.message().await.2, b"before");
+    rig.store.revoke_token("-", token).await.unwrap();
+    rig.revocation_is_known(token).await;
+    let second = rig.append_of(&lamp, b"after", token).await;
+    rig.hint_of(&lamp, &second, b"after", token);
+    let third = rig.send(&lamp, b"of another").await;
+    // What the device had in flight stays its own.
+    peer.write(&FromDevice::Ack { sequence: 1 }).await;
+    assert_eq!(peer.message().await, (3, false, b"of another".to_vec()));
+    peer.write(&FromDevice::Ack { sequence: 3 }).await;
+    assert_eq!(rig.acked().await, first.id);
+    assert_eq!(rig.acked().await, third.id);
+    let state = rig.store.message_state(&lamp, second.id).await.unwrap().unwrap();
+    assert_eq!(state, State::Rejected { code: Code::FORBIDDEN });
 }

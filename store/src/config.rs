@@ -27,6 +27,9 @@ pub struct Config {
     pub timeouts_max: u32,
     /// Redis: pause between tries to connect. Default 200 ms.
     pub reconnect_pause: Duration,
+    /// Redis over TLS (`rediss://`): PEM of the certificate authorities that may have signed its certificate. Default
+    /// `None`: those of the system.
+    pub tls_ca: Option<Vec<u8>>,
 }
 
 impl Default for Config {
@@ -43,6 +46,7 @@ impl Default for Config {
             silence_max: Duration::from_secs(2),
             timeouts_max: 3,
             reconnect_pause: Duration::from_millis(200),
+            tls_ca: None,
         }
     }
 }

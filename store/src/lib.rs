@@ -5,6 +5,7 @@
 //! been executed all the same: every write is idempotent by nature or by its id.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod config;
 mod error;
 pub mod event;
@@ -14,10 +15,13 @@ pub mod limits;
 pub mod mailbox;
 mod memory;
 pub mod name;
+pub mod node;
 mod record;
 mod redis;
+mod revoked;
 pub mod session;
 mod store;
+pub mod token;
 mod tries;
 
 pub use config::Config;
@@ -25,5 +29,6 @@ pub use error::Error;
 pub use idempotency::Idempotent;
 pub use memory::MemoryStore;
 pub use name::DeviceKey;
-pub use redis::RedisStore;
+pub use redis::{RedisStore, acl};
+pub use revoked::RevokedTokens;
 pub use store::{EventsByShard, Store};

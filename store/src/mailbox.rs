@@ -1,7 +1,7 @@
 //! Mailboxes: stored messages and what became of them.
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId, TokenId};
 use imlink_protocol::key::Key;
 pub use imlink_protocol::link::backend::State;
 use imlink_protocol::message::Code;
@@ -23,6 +23,8 @@ pub struct Append {
     /// The interface the key was taken from, [`Fingerprint::NONE`] for a device that states none; another one
     /// than the device's is refused.
     pub fingerprint: Fingerprint,
+    /// Who sends it.
+    pub token: TokenId,
     /// Lifetime in seconds, 0 for ever.
     pub ttl_s: u32,
     /// The command.
@@ -76,6 +78,8 @@ pub struct Entry {
     pub key: Key,
     /// The interface the key was taken from.
     pub fingerprint: Fingerprint,
+    /// Who sent it.
+    pub token: TokenId,
     /// Store's time at which it expires, ms since 1970; 0 for never.
     pub expires_ms: u64,
     /// The command.

@@ -2,6 +2,8 @@
 
 use imlink_protocol::id::{Cursor, Epoch, Fingerprint};
 
+use subtle::ConstantTimeEq;
+
 use crate::DeviceKey;
 use crate::mailbox::Entry;
 
@@ -10,8 +12,33 @@ use crate::mailbox::Entry;
 pub enum Proof {
     /// None: only plain links on trusted networks.
     Plain,
-    /// The device's X25519 public key.
-    PublicKey([u8; 32]),
+    /// By the private key of one of at most two generations. Only public keys are kept, so a leaked store
+    /// impersonates nobody.
+    Keys {
+        /// X25519 public key of generation n.
+        current: [u8; 32],
+        /// That of generation n + 1, as good as the current one until [`Store::promote_key`](crate::Store::promote_key)
+        /// puts it in its place.
+        next: Option<[u8; 32]>,
+    },
+}
+
+impl Proof {
+    /// The proof by one key.
+    pub const fn key(current: [u8; 32]) -> Self {
+        Self::Keys { current, next: None }
+    }
+
+    /// Whether `key` is one of the device's, in time that does not depend on how much of it fits.
+    pub fn fits(&self, key: &[u8; 32]) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Keys { current, next } => {
+                let is_next = next.is_some_and(|next| next.ct_eq(key).into());
+                bool::from(current.ct_eq(key)) || is_next
+            }
+        }
+    }
 }
 
 /// What `provision` did.
@@ -19,8 +46,36 @@ pub enum Proof {
 pub enum Provisioned {
     /// The device is new.
     Created,
-    /// It was there: its proof is replaced and a revocation lifted, mailbox and session stay.
+    /// It was there: its proof is replaced; mailbox, session and revocation stay.
     Updated,
+}
+
+/// What `set_next_key` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextKey {
+    /// The key is the device's next one, in the place of any earlier next one.
+    Set,
+    /// It is the device's current key already, and nothing was changed.
+    Current,
+    /// The device has no key that another one could follow.
+    Plain,
+    /// Not provisioned.
+    UnknownDevice,
+}
+
+/// What `promote_key` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promoted {
+    /// The next key is the current one from now on; the one before is refused.
+    Promoted,
+    /// It was the current key before.
+    Current,
+    /// It is no key of the device: nothing was changed.
+    OtherKey,
+    /// The device is revoked: nothing was changed.
+    Revoked,
+    /// Not provisioned.
+    UnknownDevice,
 }
 
 /// A provisioned device.

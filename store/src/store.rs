@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Epoch, Fingerprint, MessageId, TokenId};
 use tokio::sync::watch;
 
+use crate::audit::AuditRecord;
 use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS};
 use crate::idempotency::Idempotent;
 use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
 use crate::memory::MemoryStore;
+use crate::node::{Enrolled, JOIN_ID_LEN, JoinToken, NODE_KEY_LEN, Node, NodeRole};
 use crate::redis::RedisStore;
-use crate::session::{Attach, Attached, Head, Identity, Proof, Provisioned, Reassert, Reasserted, Session};
+use crate::session::{
+    Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
+};
+use crate::token::{Revocations, RevocationsVersion, Token, TokenAdded};
 use crate::{Config, DeviceKey, Error};
 
 /// Events by shard, as [`Store::wait_events`] gives them.
@@ -34,14 +39,15 @@ impl Store {
         Self::Memory(MemoryStore::new(&config))
     }
 
-    /// Opens the store in Redis at `url` (`redis://[user:password@]host:port[/db]`).
+    /// Opens the store in Redis at `url` (`redis://[user:password@]host:port[/db]`, or `rediss://…` for TLS; see
+    /// [`Config::tls_ca`]).
     ///
     /// Refuses a server older than 7.0, and one whose `maxmemory-policy` is not `noeviction`.
     pub async fn redis(url: &str, config: Config) -> Result<Self, Error> {
         RedisStore::open(url, config).await.map(Self::Redis)
     }
 
-    /// Provisions a device: its proof is set, a revocation lifted; mailbox and session stay.
+    /// Provisions a device: its proof is set; mailbox, session and revocation stay.
     pub async fn provision(&self, device: &DeviceKey, proof: Proof) -> Result<Provisioned, Error> {
         match self {
             Self::Memory(store) => Ok(store.provision(device, proof)),
@@ -63,6 +69,31 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.revoke(device)),
             Self::Redis(store) => store.revoke(device).await,
+        }
+    }
+
+    /// Lifts a revocation; answers whether there was one. `None` is an unknown device.
+    pub async fn restore(&self, device: &DeviceKey) -> Result<Option<bool>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.restore(device)),
+            Self::Redis(store) => store.restore(device).await,
+        }
+    }
+
+    /// Makes `key` (an X25519 public key) the device's next one, beside the current one.
+    pub async fn set_next_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Result<NextKey, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.set_next_key(device, key)),
+            Self::Redis(store) => store.set_next_key(device, key).await,
+        }
+    }
+
+    /// The device proved `key`: if that is its next one, it becomes the current one, and the one before is
+    /// refused from now on. Repeating it is harmless.
+    pub async fn promote_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Result<Promoted, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.promote_key(device, key)),
+            Self::Redis(store) => store.promote_key(device, key).await,
         }
     }
 
@@ -176,6 +207,73 @@ impl Store {
                 Ok(())
             }
             Self::Redis(store) => store.idempotent_done(tenant, key, answer).await,
+        }
+    }
+
+    /// Makes a token count. Its times are given by the caller, from [`now_ms`](Self::now_ms).
+    pub async fn add_token(&self, token: &Token) -> Result<TokenAdded, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.add_token(token)),
+            Self::Redis(store) => store.add_token(token).await,
+        }
+    }
+
+    /// The token of this id, also one that is revoked or expired.
+    pub async fn token(&self, id: TokenId) -> Result<Option<Token>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.token(id)),
+            Self::Redis(store) => store.token(id).await,
+        }
+    }
+
+    /// The tenant's tokens, the oldest first.
+    pub async fn tokens(&self, tenant: &str) -> Result<Vec<Token>, Error> {
+        let mut tokens = match self {
+            Self::Memory(store) => store.tokens(tenant),
+            Self::Redis(store) => store.tokens(tenant).await?,
+        };
+        tokens.sort_by_key(|token| (token.created_ms, token.id));
+        Ok(tokens)
+    }
+
+    /// Makes a token of the tenant count no more, from now on and for ever; repeating it is harmless. `None` when
+    /// the tenant has no such token.
+    pub async fn revoke_token(&self, tenant: &str, id: TokenId) -> Result<Option<Token>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.revoke_token(tenant, id)),
+            Self::Redis(store) => store.revoke_token(tenant, id).await,
+        }
+    }
+
+    /// Every revoked token, unless they still are those of `known`.
+    pub async fn revocations(&self, known: Option<RevocationsVersion>) -> Result<Option<Revocations>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.revocations(known)),
+            Self::Redis(store) => store.revocations(known).await,
+        }
+    }
+
+    /// Adds an audit record, with the store's time.
+    pub async fn add_audit(&self, tenant: &str, record: &AuditRecord) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => {
+                store.add_audit(tenant, record);
+                Ok(())
+            }
+            Self::Redis(store) => store.add_audit(tenant, record).await,
+        }
+    }
+
+    /// The tenant's audit records behind `after`, the oldest first; `None` for the newest `limit`.
+    pub async fn audit(
+        &self,
+        tenant: &str,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<(Position, AuditRecord)>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.audit(tenant, after, limit)),
+            Self::Redis(store) => store.audit(tenant, after, limit).await,
         }
     }
 
@@ -314,6 +412,69 @@ impl Store {
                 Ok(())
             }
             Self::Redis(store) => store.remove_server(name, incarnation).await,
+        }
+    }
+
+    /// Enrols `key` as that of the node `name`. A key that is enrolled already needs no `token`; `None` is for nodes
+    /// that may write here anyway, such as a route for itself.
+    pub async fn enrol_node(
+        &self,
+        role: NodeRole,
+        name: &str,
+        key: [u8; NODE_KEY_LEN],
+        token: Option<[u8; JOIN_ID_LEN]>,
+    ) -> Result<Enrolled, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.enrol_node(role, name, key, token)),
+            Self::Redis(store) => store.enrol_node(role, name, key, token).await,
+        }
+    }
+
+    /// All nodes, removed ones included, by role and name.
+    pub async fn nodes(&self) -> Result<Vec<Node>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.nodes()),
+            Self::Redis(store) => store.nodes().await,
+        }
+    }
+
+    /// One node, removed or not.
+    pub async fn node(&self, role: NodeRole, name: &str) -> Result<Option<Node>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.node(role, name)),
+            Self::Redis(store) => store.node(role, name).await,
+        }
+    }
+
+    /// Refuses a node's key from now on; answers whether it was enrolled. Its links are closed by its peers.
+    pub async fn remove_node(&self, role: NodeRole, name: &str) -> Result<bool, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.remove_node(role, name)),
+            Self::Redis(store) => store.remove_node(role, name).await,
+        }
+    }
+
+    /// Makes a join token known, or changes it. At most [`JOIN_TOKENS_MAX`](crate::node::JOIN_TOKENS_MAX) are kept.
+    pub async fn put_join_token(&self, token: &JoinToken) -> Result<(), Error> {
+        match self {
+            Self::Memory(store) => store.put_join_token(token),
+            Self::Redis(store) => store.put_join_token(token).await,
+        }
+    }
+
+    /// The join tokens whose time is not over, by id.
+    pub async fn join_tokens(&self) -> Result<Vec<JoinToken>, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.join_tokens()),
+            Self::Redis(store) => store.join_tokens().await,
+        }
+    }
+
+    /// Takes a join token back; answers whether there was one.
+    pub async fn remove_join_token(&self, id: [u8; JOIN_ID_LEN]) -> Result<bool, Error> {
+        match self {
+            Self::Memory(store) => Ok(store.remove_join_token(id)),
+            Self::Redis(store) => store.remove_join_token(id).await,
         }
     }
 

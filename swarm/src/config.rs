@@ -8,6 +8,7 @@ use imlink_protocol::id::{TENANT_DEFAULT, check_device_id, check_tenant};
 use serde::{Deserialize, Serialize};
 
 use crate::device::PAYLOAD_MAX;
+use crate::keys::Keys;
 
 /// Devices of one process at most: each needs an open file, and 20,000 is a usual hard limit.
 pub const DEVICES_MAX: u32 = 18_000;
@@ -24,6 +25,8 @@ pub struct Config {
     pub prefix: String,
     /// Number of the first device; 1 by default.
     pub first: u32,
+    /// What the devices prove themselves by; `None` for plain links, the default.
+    pub keys: Option<Keys>,
     /// How many devices, at most [`DEVICES_MAX`]; 1 by default.
     pub devices: u32,
     /// Devices switched on per second; 1,000 by default.
@@ -113,6 +116,7 @@ impl Default for Config {
             tenant: TENANT_DEFAULT.to_owned(),
             prefix: "sim".to_owned(),
             first: 1,
+            keys: None,
             devices: 1,
             connect_rate: 1000.0,
             event_rate: 0.0,
@@ -168,6 +172,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use imlink_protocol::key_pair::{Psk, PublicKey};
 
     #[test]
     fn what_is_wrong_is_named_with_what_is_allowed() {
@@ -189,7 +194,10 @@ mod tests {
 
     #[test]
     fn a_config_comes_back_from_json() {
-        let config = Config { routes: vec!["[::1]:1".parse().unwrap()], devices: 5, ..Config::default() };
+        let secret = Psk::new([1; 32]);
+        let keys = Keys { psk: Some(secret.clone()), secret, route_keys: [PublicKey([2; 32]), PublicKey([3; 32])] };
+        let routes = vec!["[::1]:1".parse().unwrap()];
+        let config = Config { routes, devices: 5, keys: Some(keys), ..Config::default() };
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
         assert!(serde_json::from_str::<Config>(r#"{"devise": 5}"#).is_err());

@@ -10,6 +10,7 @@ use std::time::Duration;
 use embassy_futures::select::{select, select4};
 use imlink_device_client::tokio::{TokioClock, TokioRng, TokioStack};
 use imlink_device_client::{Calls, Client, Link, Messages, NoopRawMutex, Shared, State, interface};
+use imlink_protocol::key_pair::{Psk, PublicKey};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,7 @@ const CALLS: usize = 256;
 /// Events that wait.
 const EVENTS: usize = 1024;
 /// Largest payload of an event, in bytes.
-pub const PAYLOAD_MAX: usize = OUT - 24;
+pub const PAYLOAD_MAX: usize = OUT - 35;
 
 type Memory = Shared<NoopRawMutex, TokioClock, FRAME, CALLS, EVENTS>;
 
@@ -80,6 +81,10 @@ pub(crate) async fn run(context: Rc<Context>, index: u32) {
     let mut routes = config.routes.clone();
     let turn = index as usize % routes.len();
     routes.rotate_left(turn);
+    let proof = config
+        .keys
+        .as_ref()
+        .map(|keys| (keys.private_key(&id), keys.route_keys.map(|PublicKey(key)| key), keys.psk.clone()));
     let device_config = imlink_device_client::Config {
         tenant: &config.tenant,
         window: config.window,
@@ -87,7 +92,12 @@ pub(crate) async fn run(context: Rc<Context>, index: u32) {
             Speaks::Interface => INTERFACE,
             Speaks::Anything => &[],
         },
-        ..imlink_device_client::Config::new(&id, &routes)
+        keys: proof.as_ref().map(|(private_key, route_keys, psk)| imlink_device_client::Keys {
+            private_key: private_key.bytes(),
+            route_keys,
+            psk: psk.as_ref().map(Psk::bytes),
+        }),
+        ..imlink_device_client::Config::plain(&id, &routes)
     };
     let mut state = State::<NoopRawMutex, _, FRAME, OUT, FRAME, CALLS, EVENTS>::new(context.clock);
     let stack = TokioStack { source: source(&routes, config.first.saturating_add(index)) };

@@ -14,6 +14,7 @@
 mod config;
 mod device;
 mod fleet;
+mod keys;
 mod ledger;
 mod limit;
 mod live;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, ConfigError, DEVICES_MAX, Speaks};
 pub use device::{CMD, ECHO, INTERFACE, LED, PAYLOAD_MAX, TELEMETRY};
+pub use keys::Keys;
 pub use ledger::{Handled, Ledger, payload_hash};
 pub use limit::LimitError;
 pub use live::{Live, Snapshot};

@@ -76,7 +76,7 @@ fn welcome(epoch: u64) -> ToDevice<'static> {
         event_window: 8,
         event_position: 0,
         time_ms: 0,
-        ticket: b"",
+        grant: b"",
     })
 }
 

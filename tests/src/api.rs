@@ -7,6 +7,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use crate::device::private_key;
 use crate::wait::eventually;
 
 /// Longest wait of the client itself; requests of the tests end sooner.
@@ -34,6 +35,8 @@ pub struct Answer {
 impl Api {
     /// A client for the API at `address` with `token`.
     pub fn new(address: SocketAddr, token: &str) -> Self {
+        // A client wants to know who would do TLS; that it was told before does not matter.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(CLIENT_TIMEOUT).no_proxy().build();
         Self {
             base: format!("http://{address}"),
@@ -94,10 +97,21 @@ impl Api {
         self.request(Method::POST, path).header(octets.0, octets.1).body(payload.into())
     }
 
-    /// Provisions a plain device; again while the store is slow.
+    /// Provisions a device with its key; again while the store is slow.
     pub async fn provision(&self, device: &str) {
+        let key = private_key(device).public().to_string();
+        self.provision_as(device, &serde_json::json!({ "public_key": key })).await;
+    }
+
+    /// Provisions a device without a key.
+    pub async fn provision_plain(&self, device: &str) {
+        self.provision_as(device, &serde_json::json!({ "proof": "plain" })).await;
+    }
+
+    async fn provision_as(&self, device: &str, body: &Value) {
         eventually(&format!("{device} provisioned"), Duration::from_secs(20), async || {
-            let answer = self.ask(self.request(Method::PUT, &format!("/v1/devices/{device}"))).await;
+            let request = self.request(Method::PUT, &format!("/v1/devices/{device}"));
+            let answer = self.ask(request.json(body)).await;
             assert!(matches!(answer.status, 200 | 201 | 503), "{answer:?}");
             (answer.status != 503).then_some(())
         })
@@ -106,8 +120,12 @@ impl Api {
 
     /// Revokes a device.
     pub async fn revoke(&self, device: &str) -> Answer {
-        let request = self.request(Method::PUT, &format!("/v1/devices/{device}"));
-        self.ask(request.header("content-type", "application/json").body(r#"{"revoked":true}"#)).await
+        self.ask(self.request(Method::POST, &format!("/v1/devices/{device}/revoke"))).await
+    }
+
+    /// Restores a revoked device.
+    pub async fn restore(&self, device: &str) -> Answer {
+        self.ask(self.request(Method::POST, &format!("/v1/devices/{device}/restore"))).await
     }
 
     /// Sends a message; `query` is such as `?wait=acked`, or empty.

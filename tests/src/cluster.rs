@@ -21,8 +21,8 @@ impl Cluster {
     /// Starts Redis, then the routes, then the servers, and waits until every route knows every server.
     pub async fn start(routes: usize, servers: usize, settings: &[&str]) -> Self {
         let redis = Redis::start(Keep::Everything).await;
-        let store = format!("store={}", redis.url());
-        let all: Vec<&str> = settings.iter().copied().chain([store.as_str()]).collect();
+        let shared = redis.settings();
+        let all: Vec<&str> = settings.iter().copied().chain(shared.iter().map(String::as_str)).collect();
         let launch = |role, name: String| Node::launch(role, &name, &all);
         let mut cluster = Self {
             routes: (1..=routes).map(|number| launch(Role::Route, format!("route-{number}"))).collect(),

@@ -7,11 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use imlink_device_client::tokio::{TokioClock, TokioRng, TokioStack};
-use imlink_device_client::{Client, Code, Config, Link, Message, NoopRawMutex, Resume, State, Storage, interface};
+use imlink_device_client::{
+    Client, Code, Config, Keys, Link, Message, NoopRawMutex, Resume, State, Storage, interface,
+};
 use imlink_protocol::MessageId;
+use imlink_protocol::key_pair::PrivateKey;
 use tokio::sync::{mpsc, watch};
 
 use crate::ledger::Hash;
+use crate::node::ROUTE_KEYS;
 use crate::wait::eventually;
 
 interface! {
@@ -24,6 +28,11 @@ interface! {
         Call FAIL = "fail";
         Event BUTTON = "button";
     }
+}
+
+/// The private key of the device `id`, of any test.
+pub fn private_key(id: &str) -> PrivateKey {
+    PrivateKey::new(imlink_protocol::ticket::mac(b"the devices of the tests", &[id.as_bytes()]))
 }
 
 /// Code with which the `fail` call fails.
@@ -205,7 +214,9 @@ async fn live(
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let mut state = State::<NoopRawMutex, _, 4096, 4096, 16384, 4096, 4096>::new(TokioClock::new());
-    let config = Config { interface: TESTED, resume, ..Config::new(id, routes) };
+    let (private_key, route_keys) = (private_key(id), ROUTE_KEYS.map(|key| PrivateKey::new(key).public().0));
+    let keys = Keys { private_key: private_key.bytes(), route_keys: &route_keys, psk: None };
+    let config = Config { interface: TESTED, resume, ..Config::new(id, routes, keys) };
     let device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng);
     let imlink_device_client::Device { mut runner, client, messages } = device.expect("a valid configuration");
     let change = |change: &mut dyn FnMut(&mut Record)| change(&mut record.lock().expect("no holder panics"));

@@ -33,6 +33,7 @@ impl Fleet {
             ["swarm", "--provision", "--json", "--connect-rate", "2000"].map(Into::into).into();
         arguments.extend(["--devices".into(), devices.to_string(), "--token".into(), TOKEN.into()]);
         arguments.extend(["--url".into(), format!("http://{}", route.http())]);
+        arguments.extend(["--state-dir".into(), folder.path().display().to_string()]);
         arguments.extend(["--ledger".into(), ledger.display().to_string()]);
         for login in logins {
             arguments.extend(["--connect".into(), login.to_string()]);

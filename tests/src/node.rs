@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use imlink_protocol::key_pair::PrivateKey;
+
 use crate::api::Api;
 use crate::port::Port;
 use crate::process::Process;
@@ -14,6 +16,8 @@ use crate::wait::eventually;
 pub const TOKEN: &str = "token-of-the-tests-0123456789";
 /// Secret of every cluster here.
 pub const CLUSTER_SECRET: &str = "secret-of-the-tests-0123456789";
+/// Private keys of every route here, current and next.
+pub const ROUTE_KEYS: [[u8; 32]; 2] = [[0x51; 32], [0x52; 32]];
 /// Longest time from start to ready.
 const START: Duration = Duration::from_secs(30);
 
@@ -65,6 +69,7 @@ pub struct Node {
     folder: tempfile::TempDir,
     http: Port,
     devices: Port,
+    plain: Port,
     backends: Port,
     nodes: Port,
 }
@@ -85,12 +90,14 @@ impl Node {
     /// Starts a node of `role` without waiting for it.
     pub fn launch(role: Role, name: &str, settings: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("imlink-node-").tempdir().expect("a temporary folder");
-        let [http, devices, backends, nodes] = [Port::free(), Port::free(), Port::free(), Port::free()];
+        let [http, devices, plain] = [Port::free(), Port::free(), Port::free()];
+        let [backends, nodes] = [Port::free(), Port::free()];
         let mut all = vec![
             format!("name={name}"),
             format!("state_dir={}", folder.path().display()),
             format!("cluster_secret={CLUSTER_SECRET}"),
             format!("device_listen={}", devices.address()),
+            format!("plain_listen={}", plain.address()),
         ];
         match role {
             Role::Server => all.push(format!("ops_listen={}", http.address())),
@@ -98,6 +105,8 @@ impl Node {
                 format!("token={TOKEN}"),
                 format!("http_listen={}", http.address()),
                 format!("backend_listen={}", backends.address()),
+                format!("route_key={}", PrivateKey::new(ROUTE_KEYS[0]).reveal()),
+                format!("route_key_next={}", PrivateKey::new(ROUTE_KEYS[1]).reveal()),
             ]),
         }
         if role == Role::Route {
@@ -105,7 +114,7 @@ impl Node {
         }
         all.extend(settings.iter().map(|setting| (*setting).into()));
         let process = spawn(role, name, &all, folder.path());
-        Self { role, name: name.into(), settings: all, folder, http, devices, backends, nodes, process }
+        Self { role, name: name.into(), settings: all, folder, http, devices, plain, backends, nodes, process }
     }
 
     /// Waits until it says that it is ready.
@@ -143,6 +152,11 @@ impl Node {
         self.devices.address()
     }
 
+    /// Where devices without a key connect.
+    pub fn plain(&self) -> SocketAddr {
+        self.plain.address()
+    }
+
     /// Where backends link.
     pub fn backends(&self) -> SocketAddr {
         self.backends.address()
@@ -151,6 +165,28 @@ impl Node {
     /// Where IM-servers link, of a route.
     pub fn nodes(&self) -> SocketAddr {
         self.nodes.address()
+    }
+
+    /// Runs `imlink` once with this node's store and state directory, and gives what it printed.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn ask(&self, arguments: &[&str]) -> String {
+        let setting = |name: &str| self.settings.iter().rev().find_map(|setting| setting.strip_prefix(name));
+        let store = setting("store=").unwrap_or("memory").to_owned();
+        self.ask_as(&format!("store={store}"), arguments)
+    }
+
+    /// The same with another setting of the store, `store=URL`.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn ask_as(&self, store: &str, arguments: &[&str]) -> String {
+        let setting = |name: &str| self.settings.iter().rev().find_map(|setting| setting.strip_prefix(name));
+        let (state, store) = (setting("state_dir=").unwrap_or_default(), store.trim_start_matches("store="));
+        let mut command = std::process::Command::new(binary());
+        command.args(arguments).args(["--store", store, "--state-dir", state]);
+        output(command.env("IMLINK_CLUSTER_SECRET", setting("cluster_secret=").unwrap_or_default()))
     }
 
     /// Its process.
@@ -185,6 +221,20 @@ impl Node {
         self.process = spawn(self.role, &self.name, &self.settings, self.folder.path());
         self.ready().await;
     }
+}
+
+/// What `imlink` prints with `arguments`.
+///
+/// # Panics
+/// When it does not end well.
+pub fn run(arguments: &[&str]) -> String {
+    output(std::process::Command::new(binary()).args(arguments))
+}
+
+fn output(command: &mut std::process::Command) -> String {
+    let ended = command.output().expect("imlink can be started");
+    assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8_lossy(&ended.stdout).into_owned()
 }
 
 fn spawn(role: Role, name: &str, settings: &[String], folder: &Path) -> Process {

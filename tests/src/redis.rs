@@ -67,6 +67,11 @@ impl Redis {
         format!("redis://{}", self.port.address())
     }
 
+    /// Settings of a node of the cluster around it: this store, and one state directory, as on one machine.
+    pub fn settings(&self) -> [String; 2] {
+        [format!("store={}", self.url()), format!("state_dir={}", self.folder.path().join("state").display())]
+    }
+
     /// The raw answer to one command, for tests that look behind imlink's back.
     pub async fn command(&self, words: &[&str]) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(self.port.address()).await?;

@@ -38,7 +38,7 @@ async fn bytes_that_are_no_frames_end_the_connection_with_a_typed_error() {
         (vec![0xff, 0xff, 0xff, 0xff], Error::Frame(FrameError::Length)),
         (broken, Error::Frame(FrameError::Check)),
         (bytes(&message(1, RAW, &[0; 600])), Error::Frame(FrameError::TooLong { len: 614, max: 509 })),
-        (vec![2, 1, 2], Error::Frame(FrameError::TooShort { len: 2 })),
+        (vec![2, 1, 2], Error::Frame(FrameError::TooShort { len: 2, min: 5 })),
         (bytes(&welcome(9, 0)), Error::Session(order("Welcome"))),
     ];
     for (bytes, expected) in table {
@@ -114,7 +114,7 @@ impl Rng for Broken {
 #[tokio::test]
 async fn a_failing_source_of_randomness_stops_the_device() {
     let routes = ["127.0.0.1:1".parse().unwrap()];
-    let config = Config::new("lamp-1", &routes);
+    let config = Config::plain("lamp-1", &routes);
     let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
     let failed = imlink_device_client::new(&mut state, config, TokioStack::default(), Broken(1)).err();
     assert_eq!(failed, Some(Error::Rng));
@@ -130,7 +130,7 @@ async fn a_wrong_configuration_is_told_by_name() {
         ("lamp-1", &[], "no route or gateway is given, at least one is needed"),
     ] {
         let mut state = state();
-        let config = Config::new(device, routes);
+        let config = Config::plain(device, routes);
         let error = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).err().unwrap();
         assert!(error.to_string().starts_with(words), "{error}");
         assert_eq!(error.fault(), Fault::Configuration);

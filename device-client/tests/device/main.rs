@@ -27,7 +27,7 @@ pub(crate) fn state() -> LampState {
 }
 
 pub(crate) fn lamp<'a>(state: &'a mut LampState, routes: &'a [SocketAddr]) -> Lamp<'a> {
-    let config = Config { interface: LAMP, ..Config::new("lamp-1", routes) };
+    let config = Config { interface: LAMP, ..Config::plain("lamp-1", routes) };
     imlink_device_client::new(state, config, TokioStack::default(), TokioRng).unwrap()
 }
 

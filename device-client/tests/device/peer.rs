@@ -54,7 +54,7 @@ pub(crate) fn welcome(epoch: u64, event_position: u64) -> ToDevice<'static> {
         event_window: 8,
         event_position,
         time_ms: 0,
-        ticket: b"",
+        grant: b"",
     })
 }
 

@@ -139,7 +139,7 @@ async fn a_full_event_queue_refuses_the_newest_or_drops_the_oldest_and_counts() 
     let routes = ["127.0.0.1:1".parse().unwrap()];
     for (overflow, published) in [(Overflow::RefuseNewest, 2), (Overflow::DropOldest, 4)] {
         let mut state = state();
-        let config = Config { overflow, ..Config::new("lamp-1", &routes) };
+        let config = Config { overflow, ..Config::plain("lamp-1", &routes) };
         let device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
         let taken = (0..4).filter(|_| device.client.publish(TICK, &[0; 80]).is_ok()).count();
         assert_eq!(taken, published, "{overflow:?}");
@@ -179,6 +179,11 @@ async fn the_interface_is_told_in_chunks() {
     });
 }
 
+/// Of a plain link: no key, and a ticket.
+fn grant(ticket: &str) -> Vec<u8> {
+    [&[0; 32], ticket.as_bytes()].concat()
+}
+
 #[tokio::test]
 async fn a_route_sends_the_device_to_its_server_and_it_comes_back_there() {
     let (route, server, mut state) = (Server::bind().await, Server::bind().await, state());
@@ -192,11 +197,11 @@ async fn a_route_sends_the_device_to_its_server_and_it_comes_back_there() {
         let mut peer = route.accept().await;
         assert_eq!(peer.look(ticket_of).await, b"");
         let address = server.address().to_string();
-        peer.send(&ToDevice::Redirect { address: &address, ticket: b"one" }).await;
+        peer.send(&ToDevice::Redirect { address: &address, grant: &grant("one") }).await;
         let mut peer = server.accept().await;
         assert_eq!(peer.look(ticket_of).await, b"one");
         peer.send(&welcome(1, 0)).await;
-        peer.send(&ToDevice::Ticket { ticket: b"two" }).await;
+        peer.send(&ToDevice::Grant { grant: &grant("two") }).await;
         peer.send(&ToDevice::Probe).await;
         peer.recv().await;
         drop(peer);
@@ -232,7 +237,7 @@ async fn a_device_that_kept_what_it_started_marks_no_message_behind_it() {
     let (server, mut state) = (Server::bind().await, state());
     let routes = [server.address()];
     let resume = Resume { done: MessageId::new(1, 2), started: MessageId::new(1, 3) };
-    let config = Config { interface: LAMP, resume, ..Config::new("lamp-1", &routes) };
+    let config = Config { interface: LAMP, resume, ..Config::plain("lamp-1", &routes) };
     let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
     beside!(device, async {
         let mut peer = server.welcome(1, 0).await;

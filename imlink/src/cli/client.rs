@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-use imlink_protocol::id::{check_device_id, check_path};
+use clap::{Args, ValueEnum};
+use imlink_protocol::id::{check_device_id, check_path, check_tenant};
 
 pub(crate) const SEND_EXAMPLES: &str = "\
 Examples:
@@ -41,51 +41,15 @@ pub(crate) struct ClientArgs {
     /// The gateway's state directory, where its token is
     #[arg(long, global = true, env = "IMLINK_STATE_DIR", value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Tenant to act in, for the gateway's own token [default: the token's tenant]
+    #[arg(long, global = true, env = "IMLINK_TENANT", value_name = "TENANT", value_parser = tenant)]
+    pub(crate) tenant: Option<String>,
+    /// PEM file with the authority of the gateway's certificate, for https [default: those of this machine]
+    #[arg(long, global = true, env = "IMLINK_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,
-}
-
-/// `imlink device …`
-#[derive(Debug, Args)]
-pub(crate) struct DeviceArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-    /// What to do.
-    #[command(subcommand)]
-    pub(crate) command: DeviceCommand,
-}
-
-/// What `imlink device` does.
-#[derive(Debug, Subcommand)]
-pub(crate) enum DeviceCommand {
-    /// Provision devices; repeating it is harmless
-    Add {
-        /// Device ids: 1–64 bytes of A-Z a-z 0-9 . _ : -
-        #[arg(required = true, value_parser = device_id)]
-        ids: Vec<String>,
-    },
-    /// List devices in the order of their ids
-    List {
-        /// Only ids behind this one
-        #[arg(long, value_name = "ID")]
-        after: Option<String>,
-        /// At most this many [default: all]
-        #[arg(long)]
-        limit: Option<usize>,
-    },
-    /// Show a device: whether it is attached, what it speaks, what waits for it
-    Show {
-        /// Device id
-        #[arg(value_parser = device_id)]
-        id: String,
-    },
-    /// Remove devices with their mailboxes, closing their sessions
-    Remove {
-        /// Device ids
-        #[arg(required = true, value_parser = device_id)]
-        ids: Vec<String>,
-    },
 }
 
 /// What goes to the device.
@@ -197,8 +161,13 @@ pub(crate) struct WatchArgs {
     pub(crate) count: Option<u64>,
 }
 
-fn device_id(text: &str) -> Result<String, String> {
+pub(super) fn device_id(text: &str) -> Result<String, String> {
     check_device_id(text).map_err(|error| error.to_string())?;
+    Ok(text.into())
+}
+
+fn tenant(text: &str) -> Result<String, String> {
+    check_tenant(text).map_err(|error| error.to_string())?;
     Ok(text.into())
 }
 

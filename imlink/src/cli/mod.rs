@@ -1,21 +1,29 @@
 //! The command line.
 
 mod client;
+mod cluster;
+mod device;
+mod keys;
 mod node;
 mod swarm;
+mod token;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use client::{
-    CallArgs, ClientArgs, DeviceArgs, DeviceCommand, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs,
+pub(crate) use client::{CallArgs, ClientArgs, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs};
+pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
+pub(crate) use device::{
+    AddArgs, DeviceArgs, DeviceCommand, ExportArgs, FlashArgs, FlashFormat, ImportArgs, RotateArgs, TableFormat,
 };
+pub(crate) use keys::{KeysArgs, KeysCommand};
 pub(crate) use node::NodeArgs;
 pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};
+pub(crate) use token::{AuditArgs, TokenArgs, TokenCommand};
 
 /// Carries commands to small devices, reliably, and tells what became of them.
 ///
 /// Start with `imlink demo` (no configuration, nothing kept), then `imlink gateway` in one terminal and
-/// `imlink device add lamp-17` in another.
+/// `imlink device add lamp-17 --plain` in another.
 #[derive(Debug, Parser)]
 #[command(name = "imlink", version, propagate_version = true, after_help = crate::exit::HELP)]
 pub(crate) struct Cli {
@@ -36,8 +44,12 @@ pub(crate) enum Command {
     /// Run an IM-server of a cluster: it holds the long connections of devices
     #[command(after_long_help = node::SERVER_EXAMPLES)]
     Server(NodeArgs),
-    /// Say which devices may attach, and look at them
+    /// Say which devices may attach and with which keys, and look at them
+    #[command(after_long_help = device::EXAMPLES)]
     Device(DeviceArgs),
+    /// Show and change the keys that devices log in to
+    #[command(after_long_help = keys::EXAMPLES)]
+    Keys(KeysArgs),
     /// Send a device a message that is stored until it acknowledges
     #[command(after_long_help = client::SEND_EXAMPLES)]
     Send(SendArgs),
@@ -47,6 +59,17 @@ pub(crate) enum Command {
     /// Print events as devices publish them
     #[command(after_long_help = client::WATCH_EXAMPLES)]
     Watch(WatchArgs),
+    /// Say which IM-servers belong to a cluster, and let new ones join
+    #[command(after_long_help = cluster::NODE_EXAMPLES)]
+    Node(NodesArgs),
+    /// Print users for Redis, each with no more rights than its role needs
+    #[command(after_long_help = cluster::REDIS_ACL_EXAMPLES)]
+    RedisAcl(RedisAclArgs),
+    /// Say what other backends may do, and take it back
+    #[command(after_long_help = token::TOKEN_EXAMPLES)]
+    Token(TokenArgs),
+    /// Print who changed which token or device, when and from where
+    Audit(AuditArgs),
     /// Attach many simulated devices, made of the real device client
     #[command(after_long_help = swarm::EXAMPLES)]
     Swarm(SwarmArgs),
@@ -72,8 +95,16 @@ mod tests {
             "imlink send lamp-17 led/set --hex 01 --wait acked --json",
             "imlink call lamp-17 led/get --json",
             "imlink watch --json",
+            "imlink token add --allow send,call:lamp-* --expires 30d --rate 100/s --tenant acme --name billing --json",
+            "imlink token list --json",
+            "imlink token revoke 0f1e2d3c4b5a6978 --json",
+            "imlink audit --json",
             "imlink swarm --devices 10 --json",
             "imlink demo --json",
+            "imlink node list --json",
+            "imlink node token --expires 1h --uses 3 --json",
+            "imlink node remove server-2 --json",
+            "imlink redis-acl --role server --json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -13,7 +13,8 @@ Examples:
   imlink swarm --devices 2000 --event-rate 500 --event-size 32 --seconds 60 --json
   imlink swarm --devices 500 --churn 5 --ledger handled.csv
 
-A process holds at most 18,000 devices; each needs an open file, so `ulimit -Hn` must allow it.";
+Each device has a key of its own, made of a secret that is kept in the state directory (swarm-secret), and learns the
+keys of the routes over HTTP. A process holds at most 18,000 devices; each needs an open file, so `ulimit -Hn` must allow it.";
 
 /// Devices of one process at most.
 pub(crate) const DEVICES_PER_PROCESS: u32 = imlink_swarm::DEVICES_MAX;
@@ -44,6 +45,9 @@ pub(crate) struct SwarmArgs {
     /// Provision the devices over HTTP before they connect
     #[arg(long)]
     pub(crate) provision: bool,
+    /// Without keys, over plain links; --connect names a plain port then
+    #[arg(long)]
+    pub(crate) plain: bool,
     /// New connections a second, of all devices
     #[arg(long, value_name = "PER_SECOND", default_value_t = 1000.0)]
     pub(crate) connect_rate: f64,

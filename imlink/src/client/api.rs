@@ -43,6 +43,14 @@ impl ClientError {
     }
 }
 
+fn builder(url: &str) -> reqwest::ClientBuilder {
+    // Fails only when there is a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+    // A small machine may have no authorities, and needs none without TLS.
+    if url.starts_with("https://") { http } else { http.tls_certs_only([]) }
+}
+
 /// What to do next.
 fn hint(problem: &Problem) -> String {
     match problem.name() {
@@ -50,6 +58,7 @@ fn hint(problem: &Problem) -> String {
             "\n  give the token with --token, --token-file or IMLINK_TOKEN; a gateway keeps its own in STATE_DIR/token"
                 .into()
         }
+        "forbidden" => "\n  ask for a token that may: `imlink token add --help`".into(),
         "unknown-device" => "\n  provision it with `imlink device add ID`".into(),
         _ => String::new(),
     }
@@ -61,6 +70,7 @@ pub(crate) struct Api {
     http: reqwest::Client,
     url: String,
     token: Option<String>,
+    tenant: Option<String>,
 }
 
 impl Api {
@@ -81,16 +91,23 @@ impl Api {
                 read.map_err(|error| anyhow::anyhow!("cannot read the token in {}: {error}", path.display()))?
             }
         };
-        Self::at(&args.url, token)
+        let mut http = builder(&args.url);
+        if let Some(path) = &args.ca_file {
+            let read = std::fs::read(path);
+            let pem =
+                read.map_err(|error| anyhow::anyhow!("cannot read authorities from {}: {error}", path.display()))?;
+            let authorities = reqwest::Certificate::from_pem_bundle(&pem);
+            let authorities =
+                authorities.map_err(|error| anyhow::anyhow!("{} holds no certificates: {error}", path.display()))?;
+            http = http.tls_certs_only(authorities);
+        }
+        let url = args.url.trim_end_matches('/').to_owned();
+        Ok(Self { http: http.build()?, url, token, tenant: args.tenant.clone() })
     }
 
     /// The one at `url`.
     pub(crate) fn at(url: &str, token: Option<String>) -> anyhow::Result<Self> {
-        Ok(Self {
-            http: reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build()?,
-            url: url.trim_end_matches('/').to_owned(),
-            token,
-        })
+        Ok(Self { http: builder(url).build()?, url: url.trim_end_matches('/').to_owned(), token, tenant: None })
     }
 
     /// Its address.
@@ -103,6 +120,9 @@ impl Api {
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("imlink-tenant", tenant);
         }
         match wait {
             Some(wait) => request.timeout(wait.saturating_add(ANSWER_SLACK)),

@@ -5,6 +5,7 @@ mod call;
 mod device;
 mod send;
 mod sse;
+mod token;
 mod watch;
 
 use std::io::{Read, Write};
@@ -18,6 +19,7 @@ pub(crate) use call::call;
 pub(crate) use device::device;
 pub(crate) use send::send;
 pub(crate) use sse::Frames;
+pub(crate) use token::{audit, token};
 pub(crate) use watch::watch;
 
 impl PayloadArgs {

@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use super::{Role, Settings};
 
 /// Environment variables that begin with `IMLINK_` and are no keys.
-const NOT_KEYS: &[&str] = &["IMLINK_CONFIG", "IMLINK_URL", "IMLINK_TOKEN_FILE"];
+const NOT_KEYS: &[&str] = &["IMLINK_CONFIG", "IMLINK_URL", "IMLINK_TOKEN_FILE", "IMLINK_TENANT", "IMLINK_CA_FILE"];
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,16 @@ pub(crate) enum ConfigError {
         key: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// A flag of another command.
+    #[error("{origin}: `imlink {role}` has no `{key}`; `imlink {role} --print-config` lists what it has")]
+    OtherRole {
+        /// The flag.
+        origin: Source,
+        /// Its key.
+        key: &'static str,
+        /// The command.
+        role: &'static str,
     },
     /// `--set` without `=`.
     #[error("--set {0} is not of the form KEY=VALUE")]
@@ -116,7 +126,12 @@ impl Effective {
             layers.set_text(&key, text, Source::Environment(name))?;
         }
         for (key, text) in sources.flags {
-            layers.set_text(key, text, Source::Flag(format!("--{}", key.replace(['_', '.'], "-"))))?;
+            let origin = Source::Flag(format!("--{}", key.replace(['_', '.'], "-")));
+            // Files and environments may be shared by all nodes of a machine; a flag is meant for this one.
+            if !role.uses(key) {
+                return Err(ConfigError::OtherRole { origin, key, role: role.name() });
+            }
+            layers.set_text(key, text, origin)?;
         }
         for pair in sources.set {
             let (key, text) = pair.split_once('=').ok_or_else(|| ConfigError::NotAPair(pair.clone()))?;
@@ -127,12 +142,8 @@ impl Effective {
 
     /// The configuration as TOML, secrets hidden, with where each value came from.
     pub(crate) fn print(&self) -> String {
-        let unused = |key: &str| {
-            let first = key.split('.').next().unwrap_or_default();
-            self.role.unused().iter().any(|unused| *unused == key || *unused == first)
-        };
         let (inner, outer): (Vec<_>, Vec<_>) =
-            self.layers.iter().filter(|(key, _)| !unused(key)).partition(|(key, _)| key.contains('.'));
+            self.layers.iter().filter(|(key, _)| self.role.uses(key)).partition(|(key, _)| key.contains('.'));
         let mut text = format!("# imlink {}\n", self.role.name());
         let mut table = "";
         for (key, (value, source)) in outer.into_iter().chain(inner) {
@@ -142,6 +153,9 @@ impl Effective {
                 let _ = write!(text, "\n[{section}]\n");
             }
             let is_set = value.as_str() != Some("");
+            // A login may be part of the store's address.
+            let shown = value.as_str().map(|text| Value::String(without_password(text)));
+            let value = shown.as_ref().filter(|_| key == "store").unwrap_or(value);
             let line = match Settings::SECRETS.contains(&key.as_str()) && is_set {
                 true => format!("{name} = \"(hidden)\""),
                 false => format!("{name} = {value}"),
@@ -149,6 +163,14 @@ impl Effective {
             let _ = writeln!(text, "{line:<44} # {source}");
         }
         text
+    }
+}
+
+/// A URL with its login hidden.
+pub(crate) fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://(hidden)@{host}"),
+        _ => url.into(),
     }
 }
 

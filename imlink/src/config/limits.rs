@@ -11,6 +11,9 @@ pub(crate) struct ServerLimits {
     connections_max: usize,
     half_open_max: usize,
     accept_rate: u32,
+    address_rate: u32,
+    prefix_rate: u32,
+    handshakes_waiting_max: usize,
     frame_len: usize,
     heartbeat_s: u64,
     hello_deadline_s: u64,
@@ -31,6 +34,9 @@ impl Default for ServerLimits {
             connections_max: limits.connections_max,
             half_open_max: limits.half_open_max,
             accept_rate: limits.accept_rate,
+            address_rate: limits.rates.address,
+            prefix_rate: limits.rates.prefix,
+            handshakes_waiting_max: limits.handshakes_waiting_max,
             frame_len: limits.frame_len,
             heartbeat_s: limits.heartbeat.as_secs(),
             hello_deadline_s: limits.hello_deadline.as_secs(),
@@ -52,6 +58,8 @@ impl From<ServerLimits> for imlink_server::Limits {
             connections_max: limits.connections_max,
             half_open_max: limits.half_open_max,
             accept_rate: limits.accept_rate,
+            rates: imlink_server::Rates { address: limits.address_rate, prefix: limits.prefix_rate },
+            handshakes_waiting_max: limits.handshakes_waiting_max,
             frame_len: limits.frame_len,
             heartbeat: Duration::from_secs(limits.heartbeat_s),
             hello_deadline: Duration::from_secs(limits.hello_deadline_s),
@@ -118,6 +126,7 @@ impl From<StoreLimits> for imlink_store::Config {
             silence_max: Duration::from_millis(limits.silence_max_ms),
             timeouts_max: limits.timeouts_max,
             reconnect_pause: Duration::from_millis(limits.reconnect_pause_ms),
+            tls_ca: None,
         }
     }
 }

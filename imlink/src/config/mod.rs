@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use layers::{ConfigError, Effective, Sources};
+pub(crate) use layers::{ConfigError, Effective, Sources, without_password};
 pub(crate) use limits::{ServerLimits, StoreLimits};
 pub(crate) use listen::Listen;
 
@@ -41,14 +41,34 @@ impl Role {
         }
     }
 
+    /// Whether `key` means something to this role.
+    fn uses(self, key: &str) -> bool {
+        let first = key.split('.').next().unwrap_or_default();
+        !self.unused().iter().any(|unused| *unused == key || *unused == first)
+    }
+
     /// Keys (or their first parts) that mean nothing to this role.
     const fn unused(self) -> &'static [&'static str] {
         match self {
-            Self::Gateway => &["node_listen", "node_address", "ops_listen", "labels", "server_labels"],
-            Self::Route => &["ops_listen", "device_address", "labels", "io_threads", "server"],
-            Self::Server => {
-                &["http_listen", "backend_listen", "node_listen", "node_address", "token", "server_labels", "route"]
+            Self::Gateway => &["join", "node_listen", "node_address", "ops_listen", "labels", "server_labels"],
+            Self::Route => {
+                &["join", "ops_listen", "labels", "io_threads", "handshake_threads", "plain_address", "server"]
             }
+            Self::Server => &[
+                "cluster_secret",
+                "http_listen",
+                "backend_listen",
+                "tls_cert",
+                "tls_key",
+                "node_listen",
+                "node_address",
+                "token",
+                "route_key",
+                "route_key_next",
+                "fleet_psk",
+                "server_labels",
+                "route",
+            ],
         }
     }
 }
@@ -77,18 +97,38 @@ pub(crate) struct Settings {
     pub(crate) token: String,
     /// Secret of the cluster's nodes; empty: the one in the state directory, made at the first start.
     pub(crate) cluster_secret: String,
+    /// Private key that devices log in to; empty: the one in the state directory, made at the first start.
+    pub(crate) route_key: String,
+    /// The one that follows it; empty: likewise.
+    pub(crate) route_key_next: String,
+    /// Secret of the fleet, `KEY` or `TENANT=KEY,…`; empty: the one in the state directory, if there is one.
+    pub(crate) fleet_psk: String,
+    /// Join token of a server that is not enrolled yet; empty: the one in the state directory, which a route makes there.
+    pub(crate) join: String,
+    /// File with the certificates (PEM) of who may have signed that of Redis, for `rediss://`; empty: the system's.
+    pub(crate) store_ca: String,
     /// HTTP API.
     pub(crate) http_listen: Listen,
     /// Binary backend link.
     pub(crate) backend_listen: Listen,
+    /// PEM file with the certificate of HTTP API and backend link; empty: no TLS, and loopback only.
+    pub(crate) tls_cert: String,
+    /// PEM file with its private key.
+    pub(crate) tls_key: String,
     /// Links of IM-servers.
     pub(crate) node_listen: Listen,
     /// What IM-servers dial, `host:port`; empty: the address really bound.
     pub(crate) node_address: String,
-    /// Devices.
+    /// Devices, over sealed links.
     pub(crate) device_listen: Listen,
     /// What devices are told to dial, `host:port`; empty: the address really bound.
     pub(crate) device_address: String,
+    /// Devices that were provisioned without a key, over plain links: for development.
+    pub(crate) plain_listen: Listen,
+    /// What such devices are told to dial, `host:port`; empty: the address really bound.
+    pub(crate) plain_address: String,
+    /// Plain links may come from other machines.
+    pub(crate) allow_plain: bool,
     /// Health and metrics of a server.
     pub(crate) ops_listen: Listen,
     /// Labels of a server, `key=value,…`.
@@ -97,6 +137,8 @@ pub(crate) struct Settings {
     pub(crate) server_labels: String,
     /// I/O threads of a server, 0 for half of the cores.
     pub(crate) io_threads: usize,
+    /// Threads of a server for handshakes, 0 for half of the cores.
+    pub(crate) handshake_threads: usize,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,imlink_route=debug`.
     pub(crate) log_level: String,
     /// How log lines look.
@@ -128,16 +170,27 @@ impl Settings {
             state_dir,
             token: String::new(),
             cluster_secret: String::new(),
+            route_key: String::new(),
+            route_key_next: String::new(),
+            fleet_psk: String::new(),
+            join: String::new(),
+            store_ca: String::new(),
             http_listen: local(8080),
             backend_listen: local(7002),
+            tls_cert: String::new(),
+            tls_key: String::new(),
             node_listen: node,
             node_address: String::new(),
             device_listen: devices,
             device_address: String::new(),
+            plain_listen: Listen::NONE,
+            plain_address: String::new(),
+            allow_plain: false,
             ops_listen: local(9100),
             labels: String::new(),
             server_labels: String::new(),
             io_threads: 0,
+            handshake_threads: 0,
             log_level,
             log_format: LogFormat::Human,
             route: imlink_route::Limits::default(),
@@ -146,8 +199,19 @@ impl Settings {
         }
     }
 
+    /// Certificate and key of HTTP API and backend link, if they are configured.
+    pub(crate) fn tls(&self) -> anyhow::Result<Option<imlink_route::TlsFiles>> {
+        match (self.tls_cert.as_str(), self.tls_key.as_str()) {
+            ("", "") => Ok(None),
+            ("", _) => anyhow::bail!("tls_key is given without tls_cert: give both, or none"),
+            (_, "") => anyhow::bail!("tls_cert is given without tls_key: give both, or none"),
+            (certificate, key) => Ok(Some(imlink_route::TlsFiles { certificate: certificate.into(), key: key.into() })),
+        }
+    }
+
     /// The secret keys: never printed.
-    const SECRETS: &'static [&'static str] = &["token", "cluster_secret"];
+    const SECRETS: &'static [&'static str] =
+        &["token", "cluster_secret", "join", "route_key", "route_key_next", "fleet_psk"];
 }
 
 #[cfg(test)]

@@ -45,6 +45,32 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(settings.backend_listen.to_string(), "127.0.0.1:7002");
 }
 
+/// A row of the tables of docs/LIMITS.md: `| `KEY` | DEFAULT | …`.
+#[test]
+fn every_limit_is_documented_with_its_default() {
+    let document = include_str!("../../../docs/LIMITS.md");
+    let printed = load(Role::Gateway, Sources::default()).unwrap().print();
+    let limits: toml::Table = toml::from_str(&printed).unwrap();
+    let sections = ["route", "server", "store_limits"].map(|section| (section, limits[section].as_table().unwrap()));
+    for (section, (key, value)) in sections.iter().flat_map(|(name, keys)| keys.iter().map(move |key| (name, key))) {
+        let row = format!("| `{section}.{key}` | {value} | ");
+        assert!(document.contains(&row), "docs/LIMITS.md has no row that begins with: {row}");
+    }
+}
+
+#[test]
+fn a_flag_of_another_command_is_refused_and_a_shared_file_is_not() {
+    let flags = vec![("http_listen", "127.0.0.1:1".into())];
+    let error = load(Role::Server, Sources { flags, ..Sources::default() }).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "flag --http-listen: `imlink server` has no `http_listen`; `imlink server --print-config` lists what it has"
+    );
+    let (_dir, path) = file("http_listen = '127.0.0.1:1'\n");
+    let effective = load(Role::Server, Sources { file: Some(path), ..Sources::default() }).unwrap();
+    assert!(!effective.print().contains("http_listen"));
+}
+
 #[test]
 fn an_unknown_key_names_the_nearest_known_one() {
     let (_dir, path) = file("http_lisen = '127.0.0.1:1'\n");
@@ -73,7 +99,7 @@ fn a_wrong_value_names_its_key_and_where_it_was_set() {
 #[test]
 fn the_printed_configuration_hides_secrets_and_can_be_read_back() {
     let sources = || Sources {
-        flags: vec![("token", "sesame-sesame-sesame".into())],
+        environment: environment(&[("IMLINK_TOKEN", "sesame-sesame-sesame")]),
         set: vec!["store_limits.event_age_max_s=60".into()],
         ..Sources::default()
     };

@@ -13,13 +13,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use imlink_swarm::{Config, Swarm};
+use imlink_protocol::key_pair::{LoginKeys, Psk};
+use imlink_swarm::{Config, Keys, Swarm};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
 use crate::client::Api;
 use crate::config::{Listen, LogFormat, Role, Settings};
 use crate::exit::Exit;
+use crate::keys::login_keys;
 use crate::node::Gateway;
 use crate::swarm::provision;
 use crate::{logging, open_files, signals, state_dir};
@@ -60,6 +62,7 @@ struct Stage {
     api: Api,
     devices: SocketAddr,
     ids: Vec<String>,
+    keys: Option<Keys>,
     json: bool,
 }
 
@@ -80,24 +83,24 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let gateway_stop = CancellationToken::new();
     let gateway = Gateway::start(&settings, gateway_stop.clone()).await.context("the gateway does not start")?;
     let http = gateway.http().context("the gateway serves no HTTP")?;
+    let devices = gateway.devices.context("the gateway takes no devices")?;
     let fleet = Config {
-        routes: vec![gateway.devices],
+        routes: vec![devices],
         prefix: "lamp".into(),
         devices: args.devices,
         connect_rate: CONNECT_RATE,
         event_rate: EVENT_RATE,
+        keys: Some(keys(&settings)?),
         ..Config::default()
     };
     let stage = Stage {
         api: Api::at(&format!("http://{http}"), Some(settings.token.clone()))?,
-        devices: gateway.devices,
+        devices,
         ids: (0..args.devices).map(|index| fleet.device_id(index)).collect(),
+        keys: fleet.keys.clone(),
         json: args.json,
     };
-    stage.say(&format!(
-        "a gateway on {http} (HTTP) and {} (devices), {} simulated devices",
-        gateway.devices, args.devices
-    ));
+    stage.say(&format!("a gateway on {http} (HTTP) and {} (devices), {} simulated devices", devices, args.devices));
 
     let mut outcome = Outcome::new(args.devices);
     let steps = show(&stage, fleet, &mut outcome);
@@ -113,7 +116,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
 
 /// One step after the other; what each found goes into `outcome`.
 async fn show(stage: &Stage, fleet: Config, outcome: &mut Outcome) -> anyhow::Result<()> {
-    provision(&stage.api, &stage.ids).await.context("devices cannot be provisioned")?;
+    provision(&stage.api, &stage.ids, stage.keys.as_ref()).await.context("devices cannot be provisioned")?;
     let events = steps::Events::watch(&stage.api).await?;
     let swarm = Swarm::new(fleet)?;
     let live = swarm.live();
@@ -132,6 +135,14 @@ async fn show(stage: &Stage, fleet: Config, outcome: &mut Outcome) -> anyhow::Re
     Ok(())
 }
 
+/// What the devices prove themselves by, and the gateway's keys that they pin.
+fn keys(settings: &Settings) -> anyhow::Result<Keys> {
+    let LoginKeys { current, next } = login_keys(settings)?;
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    Ok(Keys { secret: Psk::new(secret), route_keys: [current.public(), next.public()], psk: None })
+}
+
 fn settings() -> anyhow::Result<Settings> {
     let free = Listen::at(SocketAddr::from(([127, 0, 0, 1], 0)));
     Ok(Settings {
@@ -141,6 +152,8 @@ fn settings() -> anyhow::Result<Settings> {
         device_listen: free,
         token: state_dir::random_hex()?,
         cluster_secret: state_dir::random_hex()?,
+        route_key: state_dir::random_hex()?,
+        route_key_next: state_dir::random_hex()?,
         ..Settings::of_role(Role::Gateway, String::new(), String::new())
     })
 }

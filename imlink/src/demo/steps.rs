@@ -89,9 +89,10 @@ pub(super) async fn call(stage: &Stage) -> Option<Call> {
 
 /// Cuts a device's connection, sends it a command, mends the path, and waits until the command is done.
 pub(super) async fn reconnect(stage: &Stage, path: Cut) -> anyhow::Result<Option<Reconnect>> {
-    let config = Config { routes: vec![path.address], prefix: CUT_PREFIX.into(), ..Config::default() };
+    let keys = stage.keys.clone();
+    let config = Config { routes: vec![path.address], prefix: CUT_PREFIX.into(), keys, ..Config::default() };
     let device = config.device_id(0);
-    provision(&stage.api, std::slice::from_ref(&device)).await?;
+    provision(&stage.api, std::slice::from_ref(&device), stage.keys.as_ref()).await?;
     let stop = CancellationToken::new();
     let running = tokio::spawn(Swarm::new(config)?.run(stop.clone()));
     let back = cut_and_mend(stage, &path, &device).await;

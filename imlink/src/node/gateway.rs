@@ -1,6 +1,7 @@
 //! Route, IM-server and store in one process. They speak the node link, as in a cluster, without a socket.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use imlink_server::{Login, Server};
@@ -10,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{open_store, route_config, shown};
 use crate::config::Settings;
+use crate::keys::{fleet_psks, login_keys};
 
 /// A running gateway.
 pub(crate) struct Gateway {
     route: imlink_route::Running,
     server: JoinHandle<()>,
     /// Where devices connect.
-    pub(crate) devices: SocketAddr,
+    pub(crate) devices: Option<SocketAddr>,
+    /// Where devices without a key connect.
+    pub(crate) plain: Option<SocketAddr>,
 }
 
 impl Gateway {
@@ -27,13 +31,15 @@ impl Gateway {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let server = Server::start(server_config(settings, Login::Direct)?, store.clone(), metrics)?;
-        let devices = server.device_address();
-        let route = imlink_route::start(route_config(settings, false), store, registry, shutdown.clone()).await?;
+        let (devices, plain) = (server.sealed_address(), server.plain_address());
+        let mut config = route_config(settings, false)?;
+        config.device_address = config.device_address.or(devices.map(|devices| devices.to_string()));
+        let route = imlink_route::start(config, store, registry, shutdown.clone()).await?;
         let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
-        route.route.accept_link(here);
+        route.route.accept_link(&settings.name, here);
         server.add_link(there);
         let server = tokio::spawn(server.run(shutdown, CancellationToken::new()));
-        Ok(Self { route, server, devices })
+        Ok(Self { route, server, devices, plain })
     }
 
     /// Where HTTP is served.
@@ -55,15 +61,24 @@ impl Gateway {
 
 /// What an IM-server is told.
 pub(super) fn server_config(settings: &Settings, login: Login) -> anyhow::Result<imlink_server::Config> {
-    let listen = settings.device_listen.address();
+    let keys = match login {
+        Login::Direct => Some(Arc::new(login_keys(settings)?)),
+        Login::Ticket => None,
+    };
     Ok(imlink_server::Config {
         name: settings.name.clone(),
-        listen: listen.context("device_listen is none: give an address, 127.0.0.1:0 for a free port")?,
+        listen: settings.device_listen.address(),
         advertise: settings.device_address.clone(),
+        plain_listen: settings.plain_listen.address(),
+        plain_advertise: settings.plain_address.clone(),
+        allow_plain: settings.allow_plain,
         labels: settings.labels.clone(),
         login,
-        cluster_secret: settings.cluster_secret.clone().into_bytes(),
+        keys,
+        fleet_psks: fleet_psks(&settings.fleet_psk)?,
+        node_key: None,
         io_threads: settings.io_threads,
+        handshake_threads: settings.handshake_threads,
         limits: settings.server.into(),
     })
 }
@@ -75,7 +90,8 @@ pub(super) async fn run(settings: &Settings, shutdown: CancellationToken) -> any
         store = if settings.store == "memory" { "memory" } else { "redis" },
         http = shown(gateway.http()),
         backends = shown(gateway.backend()),
-        devices = %gateway.devices,
+        devices = shown(gateway.devices),
+        plain = shown(gateway.plain),
         "the gateway listens"
     );
     if settings.store == "memory" {

@@ -42,7 +42,11 @@ async fn fleet(args: SwarmArgs) -> anyhow::Result<Exit> {
     let processes = processes(&args)?;
     open_files::raise();
     let shutdown = signals::shutdown()?;
-    let whole = config(&args).await?;
+    let mut whole = config(&args).await?;
+    let api = Api::new(&args.client)?;
+    if !args.plain {
+        whole.keys = Some(provision::keys(&api, &args.client, &whole.tenant).await?);
+    }
     let shares = shares::split(&whole, processes);
     for share in &shares {
         share.check()?;
@@ -51,7 +55,7 @@ async fn fleet(args: SwarmArgs) -> anyhow::Result<Exit> {
     if args.provision {
         let ids: Vec<String> = (0..args.devices).map(|index| whole.device_id(index)).collect();
         progress.say(&format!("provisioning {} devices at {}", ids.len(), args.client.url));
-        provision(&Api::new(&args.client)?, &ids).await?;
+        provision(&api, &ids, whole.keys.as_ref()).await?;
     }
     if let Some(seconds) = args.seconds {
         let time = Duration::try_from_secs_f64(seconds).context("--seconds is not a time")?;

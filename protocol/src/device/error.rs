@@ -56,7 +56,7 @@ pub enum SessionError {
         /// Last one sent.
         sent: u64,
     },
-    /// A ticket or address is longer than allowed.
+    /// A grant or address is longer than allowed.
     TooLong {
         /// Kind of the frame.
         frame: &'static str,
@@ -85,7 +85,7 @@ impl fmt::Display for SessionError {
                 write!(f, "request {given} does not count up from {last}")
             }
             Self::EventAhead { given, sent } => write!(f, "event {given} is acknowledged, the last one sent is {sent}"),
-            Self::TooLong { frame } => write!(f, "ticket or address of {frame} is too long"),
+            Self::TooLong { frame } => write!(f, "grant or address of {frame} is too long"),
             Self::Silent { state } => write!(f, "the server is silent while {state}"),
         }
     }
@@ -107,7 +107,7 @@ pub(super) const fn kind(frame: &ToDevice<'_>) -> &'static str {
         ToDevice::Cancel { .. } => "Cancel",
         ToDevice::EventAck { .. } => "EventAck",
         ToDevice::Describe { .. } => "Describe",
-        ToDevice::Ticket { .. } => "Ticket",
+        ToDevice::Grant { .. } => "Grant",
         ToDevice::GoAway { .. } => "GoAway",
     }
 }

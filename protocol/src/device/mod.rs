@@ -36,4 +36,4 @@ pub use error::SessionError;
 pub use mailbox::NacksFull;
 pub use output::{Event, StateName, Transmit};
 pub use retry::{End, Target};
-pub use session::{Profile, Session, Start};
+pub use session::{LinkKind, Profile, Session, Start};

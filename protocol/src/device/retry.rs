@@ -5,8 +5,9 @@ use core::time::Duration;
 use heapless::{String, Vec};
 
 use super::error::SessionError;
-use crate::limits::{ADDRESS_LEN_MAX, RETRY_AFTER_MAX, TICKET_LEN_MAX};
+use crate::limits::{ADDRESS_LEN_MAX, GRANT_LEN_MAX, RETRY_AFTER_MAX};
 use crate::message::{GoAwayReason, RejectCode};
+use crate::seal::KEY_LEN;
 use crate::time::Instant;
 
 /// Where to connect.
@@ -60,24 +61,32 @@ pub(super) struct Retry {
 
 #[derive(Debug)]
 struct Home {
+    /// Empty for the route that welcomed the device itself: a gateway.
     address: String<ADDRESS_LEN_MAX>,
-    ticket: Vec<u8, TICKET_LEN_MAX>,
+    /// The ticket's key, and the ticket.
+    grant: Vec<u8, GRANT_LEN_MAX>,
     since: Instant,
 }
 
 impl Retry {
-    pub(super) fn handle_redirect(&mut self, now: Instant, address: &str, ticket: &[u8]) -> Result<(), SessionError> {
+    pub(super) fn handle_redirect(&mut self, now: Instant, address: &str, grant: &[u8]) -> Result<(), SessionError> {
         let too_long = SessionError::TooLong { frame: "Redirect" };
         let address = String::try_from(address).map_err(|_| too_long)?;
-        let ticket = Vec::from_slice(ticket).map_err(|_| too_long)?;
-        self.home = Some(Home { address, ticket, since: now });
+        let grant = Vec::from_slice(grant).map_err(|_| too_long)?;
+        self.home = Some(Home { address, grant, since: now });
         Ok(())
     }
 
-    pub(super) fn handle_ticket(&mut self, now: Instant, ticket: &[u8]) -> Result<(), SessionError> {
-        let ticket = Vec::from_slice(ticket).map_err(|_| SessionError::TooLong { frame: "Ticket" })?;
-        if let (Some(home), true) = (&mut self.home, self.is_at_home) {
-            (home.ticket, home.since) = (ticket, now);
+    /// A grant of whom the device is attached to. A gateway is a route and a home in one.
+    pub(super) fn handle_grant(&mut self, now: Instant, grant: &[u8]) -> Result<(), SessionError> {
+        let grant = Vec::from_slice(grant).map_err(|_| SessionError::TooLong { frame: "Grant" })?;
+        match &mut self.home {
+            Some(home) if self.is_at_home => (home.grant, home.since) = (grant, now),
+            home => {
+                *home = Some(Home { address: String::new(), grant, since: now });
+                self.is_at_home = true;
+                self.is_home_gone = false;
+            }
         }
         Ok(())
     }
@@ -151,14 +160,16 @@ impl Retry {
 
     pub(super) fn target(&self, now: Instant) -> Target<'_> {
         match &self.home {
-            Some(home) if !self.is_home_gone && now.since(home.since) < TICKET_LIFETIME => Target::Home(&home.address),
+            Some(home) if !self.is_home_gone && !home.address.is_empty() && now.since(home.since) < TICKET_LIFETIME => {
+                Target::Home(&home.address)
+            }
             _ => Target::Route { turn: self.turn },
         }
     }
 
-    /// The ticket for the connection that is being made.
-    pub(super) fn ticket(&self) -> &[u8] {
-        self.home.as_ref().filter(|_| self.is_at_home).map_or(&[], |home| &home.ticket)
+    /// The ticket for the connection that is being made, and its key; `None` where none is known.
+    pub(super) fn ticket(&self) -> Option<(&[u8; KEY_LEN], &[u8])> {
+        self.home.as_ref().filter(|_| self.is_at_home)?.grant.split_first_chunk()
     }
 
     pub(super) fn is_at_home(&self) -> bool {
@@ -189,6 +200,10 @@ mod tests {
 
     fn at(s: u64) -> Instant {
         Instant::from_millis(s * 1000)
+    }
+
+    fn grant(key: u8) -> std::vec::Vec<u8> {
+        [&[key; KEY_LEN][..], b"ticket"].concat()
     }
 
     fn wait_ms(retry: &Retry, now: Instant) -> u128 {
@@ -226,17 +241,17 @@ mod tests {
     fn a_device_goes_straight_home_and_to_the_routes_when_the_home_is_gone() {
         let mut retry = Retry::default();
         retry.handle_connecting(at(0));
-        assert_eq!(retry.ticket(), b"");
-        retry.handle_redirect(at(0), "10.0.0.1:7", b"T").unwrap();
+        assert_eq!(retry.ticket(), None);
+        retry.handle_redirect(at(0), "10.0.0.1:7", &grant(1)).unwrap();
         retry.handle_end(at(0), End::Redirected, None, Duration::ZERO, MAX);
         assert_eq!((retry.target(at(0)), retry.not_before()), (Target::Home("10.0.0.1:7"), at(0)));
         retry.handle_connecting(at(0));
         retry.handle_welcome();
-        retry.handle_ticket(at(1), b"T2").unwrap();
+        retry.handle_grant(at(1), &grant(2)).unwrap();
         retry.handle_end(at(9), End::Lost, Some(Duration::from_secs(9)), Duration::ZERO, MAX);
         assert_eq!(retry.target(at(10)), Target::Home("10.0.0.1:7"));
         retry.handle_connecting(at(10));
-        assert_eq!(retry.ticket(), b"T2");
+        assert_eq!(retry.ticket(), Some((&[2; KEY_LEN], &b"ticket"[..])));
         retry.handle_end(at(10), End::Lost, None, Duration::ZERO, MAX);
         assert_eq!((retry.target(at(10)), retry.not_before()), (Target::Route { turn: 0 }, at(10)));
         // The route does not answer either: perhaps it is the network, so the home is tried again.
@@ -250,7 +265,7 @@ mod tests {
     fn a_server_that_drains_or_refuses_is_forgotten() {
         for end in [End::Asked(GoAwayReason::Draining), End::Rejected(RejectCode::Ticket)] {
             let mut retry = Retry::default();
-            retry.handle_redirect(at(0), "a:1", b"T").unwrap();
+            retry.handle_redirect(at(0), "a:1", &grant(1)).unwrap();
             retry.handle_connecting(at(0));
             retry.handle_end(at(1), end, None, Duration::ZERO, MAX);
             assert_eq!(retry.target(at(1)), Target::Route { turn: 0 });
@@ -258,10 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_welcomes_is_a_home_to_come_back_to_with_its_ticket() {
+        let mut retry = Retry::default();
+        retry.handle_end(at(0), End::Lost, None, Duration::ZERO, 0);
+        retry.handle_connecting(at(0));
+        retry.handle_grant(at(0), &grant(1)).unwrap();
+        retry.handle_end(at(9), End::Lost, Some(Duration::from_secs(9)), Duration::ZERO, MAX);
+        assert_eq!(retry.target(at(10)), Target::Route { turn: 1 }, "the same one");
+        retry.handle_connecting(at(10));
+        assert_eq!(retry.ticket(), Some((&[1; KEY_LEN], &b"ticket"[..])));
+        retry.handle_end(at(10), End::Rejected(RejectCode::Ticket), None, Duration::ZERO, MAX);
+        assert_eq!((retry.target(at(10)), retry.not_before()), (Target::Route { turn: 1 }, at(10)));
+        retry.handle_connecting(at(10));
+        assert_eq!(retry.ticket(), None, "it logs in anew");
+    }
+
+    #[test]
     fn redirects_in_a_row_end_in_a_wait() {
         let mut retry = Retry::default();
         for hop in 0..5 {
-            retry.handle_redirect(at(0), "a:1", b"T").unwrap();
+            retry.handle_redirect(at(0), "a:1", &grant(1)).unwrap();
             retry.handle_end(at(0), End::Redirected, None, Duration::ZERO, MAX);
             assert_eq!(wait_ms(&retry, at(0)) > 0, hop == 4, "{hop}");
         }

@@ -10,7 +10,8 @@ use super::output::{Event, StateName, Transmit};
 use super::retry::{End, Retry, Target};
 use crate::id::{Cursor, Epoch, Fingerprint};
 use crate::limits::RECEIVE_LIMIT_MIN;
-use crate::message::{FromDevice, Hello, ToDevice, Welcome};
+use crate::message::{FromDevice, Hello, RejectCode, ToDevice, Welcome};
+use crate::seal::{Claim, KEY_LEN};
 use crate::time::Instant;
 
 /// The rules of a device, from boot to power-off. No heap, no payloads, no clock, no randomness of its own.
@@ -65,6 +66,17 @@ pub struct Profile<'a> {
     pub window: u8,
     /// The interface the firmware speaks.
     pub fingerprint: Fingerprint,
+    /// What kind of link it is.
+    pub link: LinkKind,
+}
+
+/// Whether a handshake comes before `Hello`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// It does, and said who the device is.
+    Sealed,
+    /// It does not.
+    Plain,
 }
 
 #[derive(Debug)]
@@ -148,8 +160,8 @@ impl Session {
     ) -> Result<Option<Event<'a>>, SessionError> {
         match *frame {
             ToDevice::Welcome(ref welcome) => self.handle_welcome(now, since, welcome).map(Some),
-            ToDevice::Redirect { address, ticket } if !self.retry.is_at_home() => {
-                self.retry.handle_redirect(now, address, ticket)?;
+            ToDevice::Redirect { address, grant } if !self.retry.is_at_home() => {
+                self.retry.handle_redirect(now, address, grant)?;
                 Ok(Some(self.end_by_peer(now, End::Redirected, 0)))
             }
             ToDevice::Reject { code, retry_after_s } => {
@@ -176,8 +188,8 @@ impl Session {
         }
         self.mailbox.handle_welcome(welcome.generation)?;
         let stored = self.events.handle_welcome(welcome.event_position, welcome.event_window)?;
-        if !welcome.ticket.is_empty() {
-            self.retry.handle_ticket(now, welcome.ticket)?;
+        if !welcome.grant.is_empty() {
+            self.retry.handle_grant(now, welcome.grant)?;
         }
         self.retry.handle_welcome();
         self.epoch = welcome.epoch;
@@ -223,7 +235,7 @@ impl Session {
                 live.describe = Some(offset);
                 Ok(None)
             }
-            ToDevice::Ticket { ticket } => self.retry.handle_ticket(now, ticket).map(|()| None),
+            ToDevice::Grant { grant } => self.retry.handle_grant(now, grant).map(|()| None),
             ToDevice::GoAway { reason, reconnect_after_s } => {
                 self.begin_to_leave(now, End::Asked(reason), seconds(reconnect_after_s));
                 Ok(None)
@@ -233,6 +245,12 @@ impl Session {
             }
             ToDevice::Welcome(_) | ToDevice::Redirect { .. } => Err(self.out_of_order(frame)),
         }
+    }
+
+    /// The server refused before anything was proved. Anybody on the path can say so, hence the delay is believed
+    /// up to a minute only.
+    pub fn handle_refused(&mut self, now: Instant, code: RejectCode, retry_after_s: u32) {
+        self.end(now, End::Rejected(code), seconds(retry_after_s).min(REFUSED_MAX));
     }
 
     /// Time has passed. An error ends the session.
@@ -310,6 +328,16 @@ impl Session {
         self.retry.target(now)
     }
 
+    /// Which connection the handshake of a sealed link claims to be.
+    pub fn claim(&self) -> Claim {
+        Claim { incarnation: self.incarnation, attempt: self.attempt }
+    }
+
+    /// The ticket to be shown on the connection that was made, with its key; `None`: log in.
+    pub fn ticket(&self) -> Option<(&[u8; KEY_LEN], &[u8])> {
+        self.retry.ticket()
+    }
+
     /// Where the session stands.
     pub fn state(&self) -> StateName {
         match self.state {
@@ -352,19 +380,27 @@ impl Session {
     }
 
     fn hello<'a>(&'a self, cursor: Cursor, profile: &Profile<'a>) -> Hello<'a> {
+        // On a sealed link the handshake said and proved who comes.
+        let (tenant, device, claim, ticket) = match profile.link {
+            LinkKind::Sealed => ("", "", Claim { incarnation: 0, attempt: 0 }, &[][..]),
+            LinkKind::Plain => {
+                let ticket = self.retry.ticket().map_or(&[][..], |(_, ticket)| ticket);
+                (profile.tenant, profile.device, self.claim(), ticket)
+            }
+        };
         Hello {
             version: crate::VERSION,
-            tenant: profile.tenant,
-            device: profile.device,
-            incarnation: self.incarnation,
-            attempt: self.attempt,
+            tenant,
+            device,
+            incarnation: claim.incarnation,
+            attempt: claim.attempt,
             epoch: self.epoch,
             cursor,
             receive_limit: profile.receive_limit,
             window: profile.window,
             fingerprint: profile.fingerprint,
             event_queue: self.event_queue,
-            ticket: self.retry.ticket(),
+            ticket,
         }
     }
 
@@ -413,5 +449,7 @@ fn seconds(delay_s: u32) -> Duration {
 
 /// Longest wait for `Welcome`: the server's own deadlines are shorter.
 const GREETING_MAX: Duration = Duration::from_secs(20);
+/// Longest delay that a refusal without proof is believed for.
+const REFUSED_MAX: Duration = Duration::from_secs(60);
 /// Longest wait for handlers of calls before leaving.
 const LEAVING_MAX: Duration = Duration::from_secs(5);

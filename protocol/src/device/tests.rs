@@ -11,8 +11,14 @@ use crate::key::Key;
 use crate::message::{Flags, FromDevice, GoAwayReason, RejectCode, ToDevice, Welcome};
 use crate::time::Instant;
 
-const PROFILE: Profile<'static> =
-    Profile { tenant: "-", device: "lamp-1", receive_limit: 512, window: 8, fingerprint: Fingerprint::NONE };
+const PROFILE: Profile<'static> = Profile {
+    tenant: "-",
+    device: "lamp-1",
+    receive_limit: 512,
+    window: 8,
+    fingerprint: Fingerprint::NONE,
+    link: LinkKind::Plain,
+};
 const KEY: Key = Key([1, 2, 3, 4]);
 
 fn at(s: u64) -> Instant {
@@ -33,7 +39,7 @@ fn welcome(epoch: u64) -> ToDevice<'static> {
         event_window: 4,
         event_position: 0,
         time_ms: 0,
-        ticket: b"",
+        grant: b"",
     })
 }
 
@@ -194,7 +200,7 @@ fn frames_out_of_order_are_errors_that_name_state_and_frame() {
     let mut greeting = session();
     greeting.handle_connected(at(0));
     sent(&mut greeting, 0);
-    let redirect = ToDevice::Redirect { address: "a:1", ticket: b"" };
+    let redirect = ToDevice::Redirect { address: "a:1", grant: b"" };
     let table: [(Session, ToDevice<'_>, &str); 5] = [
         (greeting, message(1), "Message is not allowed while greeting"),
         (session(), message(1), "Message is not allowed while detached"),

@@ -17,6 +17,8 @@ pub enum FromBackend<'a> {
         token: &'a str,
         /// Name for logs, of the form of a device id.
         name: &'a str,
+        /// Tenant to act in, for the token of the configuration; empty for the token's own.
+        tenant: &'a str,
     },
     /// Store a message for a device.
     #[serde(borrow)]
@@ -280,4 +282,6 @@ failures! {
     Disconnected = "disconnected", 502;
     /// An error of imlink's own.
     Internal = "internal", 500;
+    /// More requests a second than the token may make.
+    RateLimited = "rate-limited", 429;
 }

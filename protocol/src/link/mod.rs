@@ -11,3 +11,4 @@
 
 pub mod backend;
 pub mod node;
+pub mod opening;

@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Epoch, MessageId};
+use crate::id::{Epoch, MessageId, TokenId};
 use crate::key::Key;
 use crate::message::Code;
 
 /// IM-server → route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToRoute<'a> {
-    /// First frame of a link: who the server is.
+    /// First frame of a link: where the server is and what it takes.
     #[serde(borrow)]
     Register(Register<'a>),
     /// Every 2 s, and at once when draining begins.
@@ -81,20 +81,17 @@ pub enum ToRoute<'a> {
     Pong,
 }
 
-/// Who an IM-server is.
+/// What an IM-server says of itself. Its name is no field: the route knows it from the key of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Register<'a> {
     /// [`VERSION`](crate::VERSION).
     pub version: u8,
-    /// Proof that it belongs to the cluster: HMAC-SHA256 under the cluster secret over name and
-    /// incarnation (little-endian), until node links are sealed.
-    pub proof: [u8; 32],
-    /// Name, unique in the cluster, of the form of a device id.
-    pub server: &'a str,
     /// Drawn at random at each start.
     pub incarnation: u64,
     /// Where devices connect, `host:port`.
     pub device_address: &'a str,
+    /// Where devices without a key connect, `host:port`; empty for nowhere.
+    pub plain_address: &'a str,
     /// Most connections it takes.
     pub capacity: u32,
     /// `key=value,…`, such as `zone=eu`.
@@ -207,6 +204,8 @@ pub struct Deliver<'a> {
     pub expires_ms: u64,
     /// The route wants `Acked` or `Settled` for it.
     pub report: bool,
+    /// Who sent it: after this token is revoked it is not handed to the device.
+    pub token: TokenId,
     /// The command.
     pub payload: &'a [u8],
 }

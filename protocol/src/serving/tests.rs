@@ -237,7 +237,7 @@ fn a_call_carries_its_deadline_on_the_session_clock() {
     assert_eq!(wire.take(), ["c1@7000", "c2@7000"]);
     assert_eq!(
         session.call(at(3_000), KEY, Duration::from_secs(5), &[0; 500], &mut wire),
-        Err(CallRefused::TooLarge { max: 478 })
+        Err(CallRefused::TooLarge { max: 466 })
     );
 }
 

@@ -23,7 +23,11 @@ fn from_backend() {
     let call = FromBackend::Call { request: 2, device: "lamp-1", path: "echo", timeout_ms: 5000, payload: PAYLOAD };
     let subscribe = FromBackend::Subscribe { request: 5, group: "billing", position: "", credit: 256 };
     Vectors::default()
-        .add("hello", &FromBackend::Hello { version: 1, token: "token", name: "billing-1" })
+        .add("hello", &FromBackend::Hello { version: 1, token: "token", name: "billing-1", tenant: "" })
+        .add(
+            "hello-for-a-tenant",
+            &FromBackend::Hello { version: 1, token: "token", name: "billing-1", tenant: "acme" },
+        )
         .add("send", &FromBackend::Send(send))
         .add("send-wait-acked-idempotent", &FromBackend::Send(again))
         .add("call", &call)

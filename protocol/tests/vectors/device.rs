@@ -24,6 +24,9 @@ fn hello() -> Hello<'static> {
     }
 }
 
+/// A key, and a ticket.
+const GRANT: &[u8] = b"key key key key key key key key ticket";
+
 #[test]
 fn from_device() {
     let again = Hello {
@@ -63,13 +66,13 @@ fn to_device() {
         event_window: 16,
         event_position: 5,
         time_ms: 1_764_000_123_456,
-        ticket: b"ticket",
+        grant: GRANT,
     };
     let message = |flags, expiry_ms| ToDevice::Message { sequence: 42, key: KEY, expiry_ms, flags, payload: PAYLOAD };
     let mut vectors = Vectors::default()
         .add("welcome", &ToDevice::Welcome(welcome))
-        .add("welcome-without-ticket", &ToDevice::Welcome(Welcome { ticket: b"", ..welcome }))
-        .add("redirect", &ToDevice::Redirect { address: "10.0.0.1:7001", ticket: b"ticket" })
+        .add("welcome-without-grant", &ToDevice::Welcome(Welcome { grant: b"", ..welcome }))
+        .add("redirect", &ToDevice::Redirect { address: "10.0.0.1:7001", grant: GRANT })
         .add("pong", &ToDevice::Pong { now_ms: 300_012 })
         .add("probe", &ToDevice::Probe)
         .add("message", &message(Flags::NONE, 0))
@@ -79,7 +82,7 @@ fn to_device() {
         .add("cancel", &ToDevice::Cancel { request: 3 })
         .add("event-ack", &ToDevice::EventAck { sequence: 6 })
         .add("describe", &ToDevice::Describe { offset: 256 })
-        .add("ticket", &ToDevice::Ticket { ticket: b"ticket" });
+        .add("grant", &ToDevice::Grant { grant: GRANT });
     for code in RejectCode::ALL {
         let reject = ToDevice::Reject { code: *code, retry_after_s: 30 };
         vectors = vectors.add(&format!("reject-{}", code.name()), &reject);

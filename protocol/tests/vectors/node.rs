@@ -1,5 +1,6 @@
 //! IM-server and route.
 
+use imlink_protocol::TokenId;
 use imlink_protocol::link::node::{
     CallDevice, CallFailure, Deliver, KickOutcome, Load, Register, Registered, ToRoute, ToServer,
 };
@@ -15,10 +16,9 @@ const DEVICE: &str = "-/lamp-1";
 fn to_route() {
     let register = Register {
         version: 1,
-        proof: [0xab; 32],
-        server: "im-1",
         incarnation: 0x0123_4567_89ab_cdef,
         device_address: "10.0.0.1:7001",
+        plain_address: "",
         capacity: 100_000,
         labels: "zone=eu",
     };
@@ -56,14 +56,17 @@ fn to_server() {
         key: KEY,
         expires_ms: 1_764_000_060_000,
         report: true,
+        token: TokenId::NONE,
         payload: PAYLOAD,
     };
+    let of_token = Deliver { token: TokenId([0xf1, 0xe2, 0xd3, 0xc4, 0xb5, 0xa6, 0x97, 0x88]), ..deliver };
     let call = CallDevice { request: 3, device: DEVICE, epoch: 8, key: KEY, remaining_ms: 5000, payload: PAYLOAD };
     let done = |outcome| ToServer::KickDone { request: 4, outcome };
     Vectors::default()
         .add("registered", &ToServer::Registered(registered))
         .add("refused", &ToServer::Refused { why: "proof" })
         .add("deliver", &ToServer::Deliver(deliver))
+        .add("deliver-of-a-token", &ToServer::Deliver(of_token))
         .add("call-device", &ToServer::CallDevice(call))
         .add("cancel-call", &ToServer::CancelCall { request: 3 })
         .add("kick", &ToServer::Kick { request: 5, device: DEVICE, epoch: 7, revoked: false })

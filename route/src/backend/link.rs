@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use imlink_link::{Batch, Link, LinkError};
 use imlink_protocol::frame;
-use imlink_protocol::id::{TENANT_DEFAULT, check_device_id};
+use imlink_protocol::id::check_device_id;
 use imlink_protocol::limits::HELLO_DEADLINE;
 use imlink_protocol::link::backend::{Failure, FromBackend, Send, State, ToBackend};
 use imlink_protocol::{MessageId, VERSION};
 
-use super::BackendLink;
 use super::subscriptions::Subscriptions;
+use super::{BackendLink, need};
+use crate::access::Caller;
 use crate::asker::Asker;
 use crate::call::Question;
 use crate::core::{Core, poll_now};
@@ -44,7 +45,12 @@ async fn admit(core: &Arc<Core>, link: &mut Link) -> Option<Arc<BackendLink>> {
         return None;
     };
     let checked = match batch.frames().next().and_then(Result::ok).map(frame::decode::<FromBackend<'_>>) {
-        Some(Ok(FromBackend::Hello { version: VERSION, token, name })) => check(core, token, name),
+        Some(Ok(FromBackend::Hello { version: VERSION, token, name, tenant })) => {
+            match tokio::time::timeout(HELLO_DEADLINE, core.tokens.authenticate(core, token, tenant)).await {
+                Ok(caller) => caller.and_then(|caller| Ok((check_name(name)?, caller))),
+                Err(_) => Err(Failed::later(Failure::StoreAway, RETRY, "the store does not answer: try again")),
+            }
+        }
         Some(Ok(FromBackend::Hello { version, .. })) => {
             let why = format!("protocol version {version} is not spoken here, only {VERSION}: use one release");
             Err(Failed::new(Failure::BadRequest, why))
@@ -52,9 +58,9 @@ async fn admit(core: &Arc<Core>, link: &mut Link) -> Option<Arc<BackendLink>> {
         _ => Err(Failed::new(Failure::BadRequest, "the first frame of a backend link must be Hello")),
     };
     match checked {
-        Ok(name) => {
+        Ok((name, caller)) => {
             let limits = &core.config.limits;
-            let backend = Arc::new(BackendLink::new(core.clone(), link.sender.clone(), name));
+            let backend = Arc::new(BackendLink::new(core.clone(), link.sender.clone(), name, caller));
             let welcome = ToBackend::Welcome { route: &core.config.name, requests_max: limits.link_requests_max };
             backend.sender.send(&welcome).ok()?;
             // Nothing may follow Hello before the Welcome.
@@ -62,7 +68,8 @@ async fn admit(core: &Arc<Core>, link: &mut Link) -> Option<Arc<BackendLink>> {
         }
         Err(failed) => {
             core.metrics.link_ended(failed.failure.name());
-            let backend = BackendLink::new(core.clone(), link.sender.clone(), String::new());
+            let nobody = Arc::new(Caller::of_configuration(""));
+            let backend = BackendLink::new(core.clone(), link.sender.clone(), String::new(), nobody);
             backend.put_failed(0, &failed, &mut Outgoing::default());
             backend.sender.close();
             None
@@ -70,11 +77,7 @@ async fn admit(core: &Arc<Core>, link: &mut Link) -> Option<Arc<BackendLink>> {
     }
 }
 
-fn check(core: &Core, token: &str, name: &str) -> Result<String, Failed> {
-    if !core.is_token(token) {
-        let why = "the token is not one of this route: give the bearer token it was started with";
-        return Err(Failed::new(Failure::Unauthorized, why));
-    }
+fn check_name(name: &str) -> Result<String, Failed> {
     match check_device_id(name) {
         Ok(()) => Ok(name.to_owned()),
         Err(error) => Err(Failed::new(Failure::BadRequest, format!("backend name {name:?} {error}"))),
@@ -85,6 +88,7 @@ async fn exchange(core: &Arc<Core>, backend: &Arc<BackendLink>, link: &mut Link)
     let mut stopped = pin!(core.stopped.cancelled());
     let mut draining = pin!(core.draining.cancelled());
     let mut told = false;
+    let mut look = tokio::time::interval(LOOK);
     let mut out = Outgoing::default();
     let mut subscriptions = Subscriptions::new(backend.clone());
     loop {
@@ -95,6 +99,15 @@ async fn exchange(core: &Arc<Core>, backend: &Arc<BackendLink>, link: &mut Link)
                 told = true;
                 // A backend that is gone needs no word.
                 let _ = backend.sender.send(&ToBackend::GoAway);
+            }
+            _ = look.tick() => {
+                if let Err(failed) = backend.caller.is_current(core) {
+                    // Its subscriptions end with it.
+                    core.metrics.link_ended(failed.failure.name());
+                    backend.put_failed(0, &failed, &mut out);
+                    out.flush();
+                    return Ok(());
+                }
             }
             batch = link.receiver.receive() => {
                 let Some(batch) = batch? else { return Ok(()) };
@@ -116,8 +129,14 @@ fn take(
     out: &mut Outgoing,
 ) -> Result<(), LinkError> {
     let now = Instant::now();
+    let caller = &backend.caller;
     for body in batch.frames() {
-        match frame::decode::<FromBackend<'_>>(body?)? {
+        let message = frame::decode::<FromBackend<'_>>(body?)?;
+        if let Err(failed) = need::check(core, caller, &message, now) {
+            refuse(backend, need::number(&message), &failed, out);
+            continue;
+        }
+        match message {
             FromBackend::Send(send) => {
                 let request = send.request;
                 if let Err(failed) = begin_send(core, backend, batch, &send, now, out) {
@@ -128,19 +147,19 @@ fn take(
                 let begun = begin_call(core, backend, batch, (request, path, timeout_ms, payload), now);
                 match begun {
                     Ok(question) => {
-                        submit(core, TENANT_DEFAULT, device, Request::Call(question), now, out);
+                        submit(core, &caller.tenant, device, Request::Call(question), now, out);
                     }
                     Err(failed) => refuse(backend, request, &failed, out),
                 }
             }
             FromBackend::State { request, device, id } => {
-                let (route, device) = (Route::new(core.clone()), device.to_owned());
-                let asked = async move { route.state(TENANT_DEFAULT, &device, id).await };
+                let (route, caller, device) = (Route::new(core.clone()), caller.clone(), device.to_owned());
+                let asked = async move { route.state(&caller.tenant, &device, id).await };
                 answer(core, backend, request, id, asked, out);
             }
             FromBackend::Cancel { request, device, id } => {
-                let (route, device) = (Route::new(core.clone()), device.to_owned());
-                let asked = async move { route.cancel(TENANT_DEFAULT, &device, id).await };
+                let (route, caller, device) = (Route::new(core.clone()), caller.clone(), device.to_owned());
+                let asked = async move { route.cancel(&caller.tenant, &device, id).await };
                 answer(core, backend, request, id, asked, out);
             }
             FromBackend::Abandon { request } => {
@@ -170,12 +189,12 @@ fn begin_send(
     now: Instant,
     out: &mut Outgoing,
 ) -> Result<(), Failed> {
-    let limits = &core.config.limits;
+    let (limits, tenant) = (&core.config.limits, &*backend.caller.tenant);
     limits.check_payload(send.payload.len())?;
     let timeout = limits.check_timeout(Duration::from_millis(send.timeout_ms.into()))?;
     let once = match send.idempotency_key {
         "" => None,
-        key => Some(Once::new(TENANT_DEFAULT, key)?),
+        key => Some(Once::new(tenant, key)?),
     };
     let push = Push {
         path: Text::shared(batch.share(send.path.as_bytes())).unwrap_or_else(|| String::new().into()),
@@ -184,13 +203,14 @@ fn begin_send(
         asked: now,
         deadline: now + timeout,
         payload: batch.share(send.payload),
+        token: backend.caller.token,
         id: core.append_id(),
         is_retry: false,
         once: None,
         asker: Asker::of_link(backend, send.request)?,
     };
     match once {
-        None => submit(core, TENANT_DEFAULT, send.device, Request::Push(push), now, out),
+        None => submit(core, tenant, send.device, Request::Push(push), now, out),
         Some(once) => drop(core.tasks.spawn(once.send(core.clone(), send.device.to_owned(), push))),
     }
     Ok(())
@@ -247,3 +267,8 @@ fn refuse(backend: &BackendLink, request: u64, failed: &Failed, out: &mut Outgoi
     backend.core.metrics.failed(failed.failure.name());
     backend.put_failed(request, failed, out);
 }
+
+/// How often it is looked whether a link's token still counts.
+const LOOK: Duration = Duration::from_millis(500);
+/// Retry-after of a link whose token could not be looked up.
+const RETRY: Duration = Duration::from_secs(1);

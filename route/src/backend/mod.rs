@@ -1,6 +1,7 @@
 //! The binary backend link: pipelined requests and events of backends.
 
 mod link;
+mod need;
 mod subscriptions;
 
 use std::collections::HashSet;
@@ -8,21 +9,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use imlink_link::{Sender, over_tcp};
+use imlink_link::{Sender, over_stream, over_tcp};
 use imlink_protocol::link::backend::ToBackend;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::access::Caller;
 use crate::core::Core;
 use crate::outgoing::Outgoing;
 use crate::request::Failed;
+use crate::tls::Certificates;
 
 /// One backend's link, as seen by the answers that go to it.
 pub(crate) struct BackendLink {
     pub(crate) core: Arc<Core>,
     pub(crate) sender: Sender,
     pub(crate) name: String,
+    /// Whose token it presented.
+    pub(crate) caller: Arc<Caller>,
     /// Requests not answered yet.
     pub(crate) in_flight: AtomicU32,
     /// Requests that the backend no longer waits for; found by the next sweep.
@@ -31,11 +36,12 @@ pub(crate) struct BackendLink {
 }
 
 impl BackendLink {
-    fn new(core: Arc<Core>, sender: Sender, name: String) -> Self {
+    fn new(core: Arc<Core>, sender: Sender, name: String, caller: Arc<Caller>) -> Self {
         Self {
             core,
             sender,
             name,
+            caller,
             in_flight: AtomicU32::new(0),
             abandoned: Mutex::default(),
             has_abandoned: AtomicBool::new(false),
@@ -82,7 +88,7 @@ impl BackendLink {
 }
 
 /// Takes the links of backends until the route leaves.
-pub(crate) async fn listen(core: Arc<Core>, listener: TcpListener) {
+pub(crate) async fn listen(core: Arc<Core>, listener: TcpListener, certificates: Option<Arc<Certificates>>) {
     let room = Arc::new(Semaphore::new(core.config.limits.backend_links_max));
     loop {
         let accepted = tokio::select! {
@@ -98,9 +104,22 @@ pub(crate) async fn listen(core: Arc<Core>, listener: TcpListener) {
             core.metrics.link_ended("overloaded");
             continue;
         };
-        let Ok(link) = over_tcp(stream, core.config.limits.outbox_len_max) else { continue };
-        let shared = core.clone();
+        let (shared, certificates) = (core.clone(), certificates.clone());
         core.tasks.spawn(async move {
+            let outbox_len_max = shared.config.limits.outbox_len_max;
+            let link = match certificates {
+                None => over_tcp(stream, outbox_len_max),
+                Some(certificates) => {
+                    certificates.accept(stream).await.map(|stream| over_stream(stream, outbox_len_max))
+                }
+            };
+            let link = match link {
+                Ok(link) => link,
+                Err(error) => {
+                    tracing::debug!(%from, %error, "a backend could not link");
+                    return shared.metrics.link_ended("no-tls");
+                }
+            };
             shared.metrics.backends.inc();
             link::serve(shared.clone(), link).await;
             shared.metrics.backends.dec();
@@ -108,6 +127,9 @@ pub(crate) async fn listen(core: Arc<Core>, listener: TcpListener) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// Pause after an accept that failed, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

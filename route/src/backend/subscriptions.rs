@@ -5,12 +5,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imlink_protocol::id::TENANT_DEFAULT;
 use imlink_protocol::link::backend::{Event, Failure, ToBackend};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::BackendLink;
+use crate::access::Verb;
 use crate::core::poll_now;
 use crate::events::{self, Events, Positions};
 use crate::outgoing::Outgoing;
@@ -47,8 +47,14 @@ impl Subscriptions {
             return self.refuse(number, &Failed::new(Failure::Conflict, why));
         }
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let subscription =
-            Subscription { tenant: TENANT_DEFAULT.into(), group: some(group), position: some(position), devices: None };
+        let caller = &self.backend.caller;
+        let subscription = Subscription {
+            tenant: caller.tenant.to_string(),
+            group: some(group),
+            position: some(position),
+            devices: None,
+            within: caller.patterns(Verb::Events),
+        };
         let credit = Arc::new(Semaphore::new(credit.min(limits.credit_max) as usize));
         let (commits, to_commit) = mpsc::channel(COMMITS_MAX);
         let committing = subscription.group.clone();
@@ -160,7 +166,7 @@ async fn next_commit(commits: &mut Commits) -> Option<String> {
 
 async fn commit(backend: &BackendLink, group: &str, position: &str, before: &Positions) -> Result<Positions, Failed> {
     let position = events::decode(position)?;
-    events::commit(&backend.core, TENANT_DEFAULT, group, &position, before).await?;
+    events::commit(&backend.core, &backend.caller.tenant, group, &position, before).await?;
     Ok(position)
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use imlink_protocol::id::TENANT_DEFAULT;
 
 use super::devices::device_id;
 use super::messages::{checked_path, naming_paths};
@@ -16,6 +16,7 @@ use super::payload::{Form, JsonPayload};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Api, payload};
+use crate::access::Caller;
 use crate::request::{Call, Code, Failure, Kind, Replied};
 
 /// Ask a device and wait for its answer.
@@ -23,7 +24,7 @@ use crate::request::{Call, Code, Failure, Kind, Replied};
 /// Runs at most once, and starts before its deadline or not at all. Every refusal tells with `may_have_run`
 /// whether it may have run all the same.
 #[utoipa::path(
-    post, path = "/v1/devices/{id}/calls/{*path}", tag = "calls",
+    post, path = "/v1/devices/{id}/calls/{*path}", tag = "calls", security(("token" = ["call"])),
     params(
         ("id" = String, Path, description = "device id"),
         ("path" = String, Path, description = "path such as led/get; slashes as they are"),
@@ -40,6 +41,7 @@ use crate::request::{Call, Code, Failure, Kind, Replied};
 )]
 pub(super) async fn post(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path((id, path)): Path<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -49,7 +51,7 @@ pub(super) async fn post(
     let limits = api.route.limits();
     let timeout_max = Duration::from_secs(limits.timeout_max_s.into());
     let call = Call {
-        tenant: TENANT_DEFAULT.into(),
+        tenant: caller.tenant.to_string(),
         device: device_id(id)?,
         path: checked_path(path)?,
         timeout: query.seconds("timeout", timeout_max)?,
@@ -61,7 +63,7 @@ pub(super) async fn post(
         Ok(replied) => device_problem(&replied),
         Err(failed) => failed.into(),
     };
-    Err(naming_paths(&api, &device, Kind::Call, problem).await)
+    Err(naming_paths(&api, &caller, &device, Kind::Call, problem).await)
 }
 
 /// How a device's own refusal is told.

@@ -1,31 +1,53 @@
-//! What stands before every handler: the token, the limit of requests, and one form for all refusals.
+//! What stands before every handler: the token, its rate, the limit of requests, and one form for all refusals;
+//! and behind every handler: the audit record of what it changed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
 use super::problem::{CONTENT_TYPE, Problem};
+use super::rules::Rule;
+use crate::access::Caller;
 use crate::request::Failure;
 
-/// Paths that need no token.
-const OPEN: &[&str] = &["/healthz", "/readyz"];
 /// What a refused client is told to wait.
 const RETRY: Duration = Duration::from_secs(1);
+/// Header by which the token of the configuration acts in another tenant.
+pub(super) const TENANT_HEADER: &str = "imlink-tenant";
 
-/// Token, then room, then the handler; then the refusal's form and the count.
-pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// What a handler changed; left in its answer's extensions, it becomes an audit record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    /// What was done, such as `token-added`.
+    pub(super) what: &'static str,
+    /// To what: an id, never a secret.
+    pub(super) object: String,
+}
+
+/// Token, rate, room, then the handler; then the audit record, the refusal's form and the count.
+pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let response = match admit(&api, &request) {
+    let from = request.extensions().get::<Peer>().map_or("unknown".into(), |peer| peer.0.to_string());
+    let response = match admit(&api, &method, &path, request.headers()).await {
         Err(problem) => problem.into_response(),
         Ok(None) => next.run(request).await,
-        Ok(Some(permit)) => {
-            let response = next.run(request).await;
+        Ok(Some((caller, permit))) => {
+            request.extensions_mut().insert(caller.clone());
+            let mut response = next.run(request).await;
+            if let Some(Change { what, object }) = response.extensions_mut().remove() {
+                api.route.audit(&caller, what, object, from);
+            }
             drop(permit);
             response
         }
@@ -35,17 +57,20 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, request: Request, next: N
     response
 }
 
-fn admit(api: &Arc<Api>, request: &Request) -> Result<Option<tokio::sync::OwnedSemaphorePermit>, Problem> {
-    if OPEN.contains(&request.uri().path()) {
+type Admitted = Option<(Arc<Caller>, tokio::sync::OwnedSemaphorePermit)>;
+
+async fn admit(api: &Arc<Api>, method: &Method, path: &str, headers: &HeaderMap) -> Result<Admitted, Problem> {
+    if api.rules.find(method, path) == Some(Rule::Open) {
         return Ok(None);
     }
-    authorize(api, request)?;
+    let caller = authenticate(api, headers).await?;
+    caller.take_rate(Instant::now())?;
     if api.shutdown.is_cancelled() {
         let detail = "the route is leaving; ask another one, or here later";
         return Err(Problem::new(Failure::Draining, detail).after(RETRY));
     }
     match api.permits.clone().try_acquire_owned() {
-        Ok(permit) => Ok(Some(permit)),
+        Ok(permit) => Ok(Some((caller, permit))),
         Err(_) => {
             let detail =
                 format!("{} requests are in flight, the most this route takes; come back later", api.requests_max);
@@ -54,20 +79,22 @@ fn admit(api: &Arc<Api>, request: &Request) -> Result<Option<tokio::sync::OwnedS
     }
 }
 
-fn authorize(api: &Api, request: &Request) -> Result<(), Problem> {
+async fn authenticate(api: &Api, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
     let refuse = |detail| Err(Problem::new(Failure::Unauthorized, detail));
-    let Some(value) = request.headers().get(header::AUTHORIZATION) else {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
         return refuse("no token; send `Authorization: Bearer TOKEN` with the token of the gateway or route");
     };
     let bearer = value.to_str().ok().and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
-    match bearer {
-        None => refuse("`Authorization` is not of the form `Bearer TOKEN`"),
-        Some(token) if api.route.is_token(token) => Ok(()),
-        Some(_) => refuse("the token is not the one of this gateway or route"),
-    }
+    let Some(bearer) = bearer else { return refuse("`Authorization` is not of the form `Bearer TOKEN`") };
+    let tenant = match headers.get(TENANT_HEADER).map(|tenant| tenant.to_str()) {
+        None => "",
+        Some(Ok(tenant)) => tenant,
+        Some(Err(_)) => return Err(Problem::new(Failure::BadRequest, "`Imlink-Tenant` is not the name of a tenant")),
+    };
+    Ok(api.route.authenticate(bearer, tenant).await?)
 }
 
 /// Gives refusals that are not imlink's own (unknown path, wrong method, bad parameters) the common form.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use imlink_protocol::id::{MessageId, TENANT_DEFAULT, check_path};
+use imlink_protocol::id::{MessageId, check_path};
 
 use super::devices::device_id;
 use super::openapi::Refusals;
@@ -17,6 +18,7 @@ use super::problem::Problem;
 use super::query::Query;
 use super::views::{MessageView, is_final, state_name};
 use super::{Api, payload};
+use crate::access::Caller;
 use crate::request::{Device, Failure, Kind, Send, Wait};
 
 /// Longest `Idempotency-Key`, in bytes.
@@ -28,7 +30,7 @@ const IDEMPOTENCY_KEY_LEN_MAX: usize = 64;
 /// `wait=acked` the answer comes when the device acknowledged, the message came to another end, or
 /// `timeout` is over; the state says which.
 #[utoipa::path(
-    post, path = "/v1/devices/{id}/messages/{*path}", tag = "messages",
+    post, path = "/v1/devices/{id}/messages/{*path}", tag = "messages", security(("token" = ["send"])),
     params(
         ("id" = String, Path, description = "device id"),
         ("path" = String, Path, description = "path such as led/set; slashes as they are"),
@@ -46,6 +48,7 @@ const IDEMPOTENCY_KEY_LEN_MAX: usize = 64;
 )]
 pub(super) async fn post(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path((id, path)): Path<(String, String)>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -55,19 +58,20 @@ pub(super) async fn post(
     let limits = api.route.limits();
     let timeout_max = Duration::from_secs(limits.timeout_max_s.into());
     let send = Send {
-        tenant: TENANT_DEFAULT.into(),
+        tenant: caller.tenant.to_string(),
         device: device_id(id)?,
         path: checked_path(path)?,
         ttl_s: query.number("ttl", 0, u32::MAX)?,
         wait: wait(&query)?,
         timeout: query.seconds("timeout", timeout_max)?,
         idempotency_key: idempotency_key(&headers)?,
+        token: caller.token,
         payload: payload::read(&headers, body, limits.payload_len_max).await?,
     };
     let device = send.device.clone();
     let sent = match api.route.send(send).await {
         Ok(sent) => sent,
-        Err(failed) => return Err(naming_paths(&api, &device, Kind::Message, failed.into()).await),
+        Err(failed) => return Err(naming_paths(&api, &caller, &device, Kind::Message, failed.into()).await),
     };
     let status = if is_final(sent.state) { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = [(header::LOCATION, format!("/v1/devices/{device}/messages/{}", sent.id))];
@@ -76,7 +80,7 @@ pub(super) async fn post(
 
 /// State of a message.
 #[utoipa::path(
-    get, path = "/v1/devices/{id}/messages/{*path}", tag = "messages",
+    get, path = "/v1/devices/{id}/messages/{*path}", tag = "messages", security(("token" = ["state"])),
     params(
         ("id" = String, Path, description = "device id"),
         ("path" = String, Path, description = "the message's id, generation-sequence"),
@@ -85,18 +89,19 @@ pub(super) async fn post(
 )]
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path((device, id)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<MessageView>, Problem> {
     Query::new(query.as_deref(), &[])?;
     let (device, id) = (device_id(device)?, message_id(&id)?);
-    let state = api.route.state(TENANT_DEFAULT, &device, id).await?;
+    let state = api.route.state(&caller.tenant, &device, id).await?;
     Ok(Json(MessageView::new(id, state)))
 }
 
 /// Take a message back that did not reach the device.
 #[utoipa::path(
-    delete, path = "/v1/devices/{id}/messages/{*path}", tag = "messages",
+    delete, path = "/v1/devices/{id}/messages/{*path}", tag = "messages", security(("token" = ["cancel"])),
     params(
         ("id" = String, Path, description = "device id"),
         ("path" = String, Path, description = "the message's id, generation-sequence"),
@@ -105,18 +110,19 @@ pub(super) async fn get(
 )]
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Arc<Caller>>,
     Path((device, id)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<MessageView>, Problem> {
     Query::new(query.as_deref(), &[])?;
     let (device, id) = (device_id(device)?, message_id(&id)?);
-    match api.route.cancel(TENANT_DEFAULT, &device, id).await {
+    match api.route.cancel(&caller.tenant, &device, id).await {
         Ok(state) => Ok(Json(MessageView::new(id, state))),
         Err(failed) => {
             let is_conflict = failed.failure == Failure::Conflict;
             let mut problem = Problem::from(failed);
             if is_conflict {
-                let state = api.route.state(TENANT_DEFAULT, &device, id).await;
+                let state = api.route.state(&caller.tenant, &device, id).await;
                 problem.more.state = state.ok().map(|state| state_name(state).into());
             }
             Err(problem)
@@ -125,11 +131,11 @@ pub(super) async fn delete(
 }
 
 /// Lists what the device takes, when the path was not among it.
-pub(super) async fn naming_paths(api: &Api, device: &str, kind: Kind, problem: Problem) -> Problem {
+pub(super) async fn naming_paths(api: &Api, caller: &Caller, device: &str, kind: Kind, problem: Problem) -> Problem {
     if problem.name() != Failure::UnknownPath.name() {
         return problem;
     }
-    match api.route.identity(TENANT_DEFAULT, device).await {
+    match api.route.identity(&caller.tenant, device).await {
         Ok(Device { paths: Some(paths), .. }) => {
             problem.allowing(paths.into_iter().filter(|(of, _)| *of == kind).map(|(_, path)| path))
         }

@@ -1,13 +1,14 @@
 //! The HTTP API of a route or gateway: JSON under `/v1`, health and metrics.
 //!
 //! ```text
-//! TCP ─▶ serve: connections ≤ limit, header time-out ─▶ guard: token · requests ≤ limit ─▶ handler ─▶ Route
-//!                                        refusals of any kind ─▶ problem details (RFC 9457)
+//! TCP ─▶ serve: connections ≤ limit, header time-out ─▶ guard: token · rate · requests ≤ limit ─▶ rules: scope
+//!                                        refusals of any kind ─▶ problem details (RFC 9457)   handler ─▶ Route
 //! ```
 //!
-//! It listens on loopback only: until links are sealed, no byte of it leaves the machine. A connection that
+//! Without TLS it listens on loopback only: no byte of it leaves the machine. A connection that
 //! ends cancels no message that was begun: the route carries it on in a task of its own.
 
+mod audit;
 mod calls;
 mod devices;
 mod events;
@@ -19,7 +20,9 @@ mod ops;
 mod payload;
 mod problem;
 mod query;
+mod rules;
 mod serve;
+mod tokens;
 mod views;
 
 use std::sync::Arc;
@@ -34,14 +37,19 @@ use utoipa_axum::routes;
 
 use crate::Route;
 use metrics::Metrics;
+use rules::Rules;
 
-pub use devices::{NewDevice, ProofName};
+pub use audit::{AuditList, AuditView};
+pub use devices::{NewDevice, NewKey, ProofName};
 pub use ops::METRICS_TYPE;
 pub use payload::JsonPayload;
 pub use problem::{CONTENT_TYPE as PROBLEM_TYPE, More, Problem};
-pub use serve::{NotLoopback, check_loopback, serve};
+pub(crate) use serve::serve;
+pub use serve::{NotLoopback, check_loopback};
+pub use tokens::{NewToken, NewTokenView, TokenList, TokenView};
 pub use views::{
-    DeviceList, DeviceView, EventView, MailboxView, MessageView, PathView, ServerList, ServerView, SessionView,
+    DeviceList, DeviceView, EventView, KeysView, MailboxView, MessageView, PathView, ServerList, ServerView,
+    SessionView,
 };
 
 /// Requests in flight over HTTP; the next one is refused as `overloaded`.
@@ -55,6 +63,7 @@ struct Api {
     permits: Arc<Semaphore>,
     requests_max: usize,
     openapi: Bytes,
+    rules: Rules,
     shutdown: CancellationToken,
 }
 
@@ -63,10 +72,17 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(devices::list))
         .routes(routes!(devices::put, devices::get, devices::delete))
+        .routes(routes!(devices::put_next_key))
+        .routes(routes!(devices::revoke))
+        .routes(routes!(devices::restore))
+        .routes(routes!(devices::keys))
         .routes(routes!(messages::post, messages::get, messages::delete))
         .routes(routes!(calls::post))
         .routes(routes!(events::get))
         .routes(routes!(events::commit))
+        .routes(routes!(tokens::list, tokens::post))
+        .routes(routes!(tokens::get, tokens::delete))
+        .routes(routes!(audit::get))
         .routes(routes!(ops::servers))
         .routes(routes!(ops::openapi))
         .routes(routes!(ops::healthz))
@@ -79,18 +95,20 @@ fn router(route: Route, mut registry: Registry, requests_max: usize, shutdown: C
     route.metrics(&mut registry);
     let metrics = Metrics::new(&mut registry);
     let (router, document) = endpoints().split_for_parts();
-    let document = openapi::complete(document);
+    // The document is strings, numbers and maps with text keys.
+    let document = serde_json::to_value(openapi::complete(document)).unwrap_or_default();
     let api = Arc::new(Api {
         route,
         registry,
         metrics: metrics.clone(),
         permits: Arc::new(Semaphore::new(requests_max)),
         requests_max,
-        // The document is strings, numbers and maps with text keys.
-        openapi: serde_json::to_vec(&document).unwrap_or_default().into(),
+        rules: Rules::of(&document),
+        openapi: document.to_string().into(),
         shutdown,
     });
-    let inner = router.with_state(api.clone());
+    let enforce = axum::middleware::from_fn_with_state(api.clone(), rules::enforce);
+    let inner = router.route_layer(enforce).with_state(api.clone());
     // The guard stands outside of the router, so that it sees the `Allow` header of a 405.
     let guard = axum::middleware::from_fn_with_state(api, guard::guard);
     (Router::new().fallback_service(inner).layer(guard), metrics)

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, SecurityRequirement,
-};
+use utoipa::openapi::{ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 use super::problem::{CONTENT_TYPE, More, Problem};
@@ -44,6 +42,5 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     components.schemas.insert(More::name().into(), More::schema());
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme("token", SecurityScheme::Http(bearer));
-    document.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
     document
 }

@@ -20,7 +20,7 @@ pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// IM-servers linked to this route, with their load.
 #[utoipa::path(
-    get, path = "/v1/servers", tag = "operation",
+    get, path = "/v1/servers", tag = "operation", security(("token" = ["servers"])),
     responses((status = 200, description = "the servers", body = ServerList), Refusals),
 )]
 pub(super) async fn servers(
@@ -65,7 +65,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Response {
 
 /// Metrics for Prometheus.
 #[utoipa::path(
-    get, path = "/metrics", tag = "operation",
+    get, path = "/metrics", tag = "operation", security(("token" = ["metrics"])),
     responses((status = 200, description = "all metrics", body = str, content_type = "text/plain"), Refusals),
 )]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
@@ -78,7 +78,7 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
 
 /// This document.
 #[utoipa::path(
-    get, path = "/v1/openapi.json", tag = "operation",
+    get, path = "/v1/openapi.json", tag = "operation", security(("token" = [])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"), Refusals),
 )]
 pub(super) async fn openapi(State(api): State<Arc<Api>>) -> Response {

@@ -153,6 +153,7 @@ fn title(name: &str) -> &'static str {
         "bad-payload" => "the device could not read the payload",
         "revoked" => "the device was revoked",
         "mailbox-full" => "the device's mailbox is full",
+        "rate-limited" => "the token makes too many requests",
         "overloaded" => "too many requests in flight",
         "store-away" => "the store does not answer",
         "may-be-stored" => "the message may be stored",

@@ -1,8 +1,11 @@
+mod access;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use imlink_protocol::Key;
 use imlink_protocol::id::Fingerprint;
+use imlink_protocol::key_pair::{LoginKeys, PrivateKey, Psk};
 use imlink_store::event::EventBatch;
 use imlink_store::{DeviceKey, Store};
 use serde_json::Value;
@@ -15,6 +18,12 @@ use crate::{Config, Running};
 const TOKEN: &str = "token-of-the-tests-0123";
 const OCTETS: &str = "content-type: application/octet-stream\r\n";
 const JSON: &str = "content-type: application/json\r\n";
+const PLAIN: &str = "{\"proof\":\"plain\"}";
+
+/// A body with the public key of a device's `n`th private key.
+fn key_body(n: u8) -> String {
+    format!("{{\"public_key\":\"{}\"}}", PrivateKey::new([n; 32]).public())
+}
 
 /// A route on the memory store with its API on a real listener.
 struct Served {
@@ -31,6 +40,9 @@ async fn served() -> Served {
         backend_listen: None,
         node_listen: None,
         device_listen: None,
+        keys: Some(Arc::new(LoginKeys { current: PrivateKey::new([1; 32]), next: PrivateKey::new([2; 32]) })),
+        fleet_psks: [("-".to_owned(), Psk::new([0xab; 32]))].into(),
+        device_address: Some("gateway.example:7000".into()),
         token: TOKEN.into(),
         cluster_secret: "secret-of-the-tests-0123".into(),
         ..Config::default()
@@ -83,7 +95,7 @@ impl Served {
     }
 
     async fn provision(&self, device: &str) {
-        assert_eq!(self.ask(&format!("PUT /v1/devices/{device}"), "", "").await.status, 201);
+        assert_eq!(self.ask(&format!("PUT /v1/devices/{device}"), JSON, PLAIN).await.status, 201);
     }
 
     async fn publish(&self, device: &str, sequences: std::ops::Range<u64>) {
@@ -99,7 +111,8 @@ async fn every_refusal_is_a_problem_that_names_what_was_wrong() {
     let api = served().await;
     api.provision("lamp-1").await;
     let long = "x".repeat(61_441);
-    let table: [(&str, &str, &str, u16, &str, &str); 22] = [
+    let small_order = format!("{{\"public_key\":\"{}\"}}", "0".repeat(64));
+    let table: [(&str, &str, &str, u16, &str, &str); 31] = [
         ("GET /v1/devices/nobody", "", "", 404, "unknown-device", "nobody"),
         ("GET /v1/devices/a%20b", "", "", 400, "bad-request", "0x20"),
         ("GET /v1/devices/%ff", "", "", 400, "bad-request", "UTF-8"),
@@ -109,6 +122,15 @@ async fn every_refusal_is_a_problem_that_names_what_was_wrong() {
         ("GET /v2/devices", "", "", 404, "not-found", "/v2/devices"),
         ("PUT /v1/devices/lamp-2", JSON, "{\"proof\":\"none\"}", 422, "unprocessable", "plain"),
         ("PUT /v1/devices/lamp-2", JSON, "{\"prof\":\"plain\"}", 422, "unprocessable", "prof"),
+        ("PUT /v1/devices/lamp-2", "", "", 422, "unprocessable", "public_key"),
+        ("PUT /v1/devices/lamp-2", JSON, "{\"revoked\":true}", 422, "unprocessable", "proof"),
+        ("PUT /v1/devices/lamp-2", JSON, "{\"public_key\":\"12\"}", 422, "unprocessable", "64 hexadecimal digits"),
+        ("PUT /v1/devices/lamp-2", JSON, "{\"proof\":\"plain\",\"public_key\":\"12\"}", 422, "unprocessable", "no key"),
+        ("PUT /v1/devices/lamp-2", JSON, &small_order, 422, "unprocessable", "small order"),
+        ("PUT /v1/devices/lamp-1/next-key", "", "", 422, "unprocessable", "public_key"),
+        ("PUT /v1/devices/lamp-1/next-key", JSON, &key_body(7), 409, "conflict", "plain"),
+        ("PUT /v1/devices/nobody/next-key", JSON, &key_body(7), 404, "unknown-device", "nobody"),
+        ("POST /v1/devices/nobody/revoke", "", "", 404, "unknown-device", "nobody"),
         ("PUT /v1/devices/lamp-2", JSON, "{", 400, "bad-request", "JSON"),
         ("PUT /v1/devices/lamp-2", OCTETS, "x", 415, "unsupported-media-type", "application/json"),
         ("POST /v1/devices/lamp-1/messages/led/set?wait=done", OCTETS, "", 400, "bad-request", "stored, acked"),
@@ -148,6 +170,56 @@ async fn nothing_but_health_is_told_without_the_token() {
             assert!(answer.head.contains("www-authenticate: bearer"), "{path}: {}", answer.head);
         }
     }
+}
+
+#[tokio::test]
+async fn a_device_is_provisioned_with_its_key_and_given_the_next_one() {
+    let api = served().await;
+    let key = |n: u8| PrivateKey::new([n; 32]).public().to_string();
+    let made = api.ask("PUT /v1/devices/lamp-1", JSON, key_body(5)).await;
+    assert_eq!((made.status, made.text("proof"), made.text("public_key")), (201, "public-key".into(), key(5)));
+    assert_eq!(made.json()["next_public_key"], Value::Null);
+    let again = api.ask("PUT /v1/devices/lamp-1", JSON, key_body(5)).await;
+    assert_eq!((again.status, again.json()), (200, made.json()), "repeating it is harmless");
+    let next = api.ask("PUT /v1/devices/lamp-1/next-key", JSON, key_body(6)).await;
+    assert_eq!((next.status, next.text("public_key"), next.text("next_public_key")), (200, key(5), key(6)));
+    let device = DeviceKey::single("lamp-1").unwrap();
+    let proof = api.store.identity(&device).await.unwrap().unwrap().proof;
+    let bytes = |n: u8| PrivateKey::new([n; 32]).public().0;
+    assert_eq!(proof, imlink_store::session::Proof::Keys { current: bytes(5), next: Some(bytes(6)) });
+}
+
+#[tokio::test]
+async fn a_revocation_is_lifted_by_restoring_and_not_by_provisioning_again() {
+    let api = served().await;
+    api.provision("lamp-1").await;
+    let send = "POST /v1/devices/lamp-1/messages/led/set";
+    assert_eq!(api.ask(send, OCTETS, [1]).await.status, 202);
+    let revoked = api.ask("POST /v1/devices/lamp-1/revoke", "", "").await;
+    assert_eq!((revoked.status, &revoked.json()["revoked"]), (200, &Value::Bool(true)));
+    assert_eq!(api.ask(send, OCTETS, [1]).await.status, 403);
+    let again = api.ask("PUT /v1/devices/lamp-1", JSON, key_body(5)).await;
+    assert_eq!((again.status, &again.json()["revoked"]), (200, &Value::Bool(true)));
+    assert_eq!(api.ask(send, OCTETS, [1]).await.status, 403);
+    let restored = api.ask("POST /v1/devices/lamp-1/restore", "", "").await;
+    assert_eq!((restored.status, &restored.json()["revoked"]), (200, &Value::Bool(false)));
+    assert_eq!(api.ask(send, OCTETS, [1]).await.status, 202);
+    for (wish, revoked) in [("true", true), ("false", false)] {
+        let body = format!("{{\"proof\":\"plain\",\"revoked\":{wish}}}");
+        assert_eq!(api.ask("PUT /v1/devices/lamp-1", JSON, body).await.json()["revoked"], revoked);
+    }
+}
+
+#[tokio::test]
+async fn what_devices_are_flashed_with_is_told_without_a_secret() {
+    let api = served().await;
+    let shown = api.ask("GET /v1/keys", "", "").await;
+    let public = |n: u8| PrivateKey::new([n; 32]).public().to_string();
+    assert_eq!((shown.status, shown.text("current"), shown.text("next")), (200, public(1), public(2)));
+    assert_eq!(shown.json()["addresses"], serde_json::json!(["gateway.example:7000"]));
+    assert_eq!(shown.json()["fleet_psk"], true);
+    let text = String::from_utf8(shown.body).unwrap();
+    assert!(!text.contains("abab") && !text.contains(&"01".repeat(32)), "{text}");
 }
 
 #[tokio::test]
@@ -292,10 +364,17 @@ fn an_address_that_others_could_reach_is_refused() {
 const PROMISED: &[(&str, &[&str])] = &[
     ("/v1/devices", &["get"]),
     ("/v1/devices/{id}", &["put", "get", "delete"]),
+    ("/v1/devices/{id}/next-key", &["put"]),
+    ("/v1/devices/{id}/revoke", &["post"]),
+    ("/v1/devices/{id}/restore", &["post"]),
+    ("/v1/keys", &["get"]),
     ("/v1/devices/{id}/messages/{path}", &["post", "get", "delete"]),
     ("/v1/devices/{id}/calls/{path}", &["post"]),
     ("/v1/events", &["get"]),
     ("/v1/events/commit", &["post"]),
+    ("/v1/tokens", &["get", "post"]),
+    ("/v1/tokens/{id}", &["get", "delete"]),
+    ("/v1/audit", &["get"]),
     ("/v1/servers", &["get"]),
     ("/v1/openapi.json", &["get"]),
     ("/healthz", &["get"]),

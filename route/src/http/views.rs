@@ -1,6 +1,7 @@
 //! What the API answers, as JSON.
 
 use imlink_protocol::id::MessageId;
+use imlink_protocol::key_pair::PublicKey;
 use imlink_store::session::Proof;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,6 +17,12 @@ pub struct DeviceView {
     pub online: bool,
     /// How it proves itself: `plain` (not at all) or `public-key`.
     pub proof: String,
+    /// Its public key, 64 hexadecimal digits; null when it is plain.
+    #[serde(default)]
+    pub public_key: Option<String>,
+    /// Its public key of the next generation, until it first logs in with it.
+    #[serde(default)]
+    pub next_public_key: Option<String>,
     /// Refused everywhere.
     pub revoked: bool,
     /// Where it is or was last attached.
@@ -32,6 +39,19 @@ pub struct DeviceView {
     pub created_ms: u64,
     /// When it last attached or detached, ms since 1970; 0 for never.
     pub seen_ms: u64,
+}
+
+/// What a device is flashed with beside its own key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeysView {
+    /// Public key that devices log in to first, 64 hexadecimal digits.
+    pub current: String,
+    /// The one that follows it; devices pin both.
+    pub next: String,
+    /// Whether the fleet shares a secret with its routes, which devices need too. It is not told here.
+    pub fleet_psk: bool,
+    /// Where devices log in, `host:port`.
+    pub addresses: Vec<String>,
 }
 
 /// A session.
@@ -66,10 +86,17 @@ pub struct MailboxView {
 impl From<Device> for DeviceView {
     fn from(device: Device) -> Self {
         let identity = device.identity;
+        let (current, next) = match identity.proof {
+            Proof::Plain => (None, None),
+            Proof::Keys { current, next } => (Some(current), next),
+        };
+        let key = |key: Option<[u8; 32]>| key.map(|key| PublicKey(key).to_string());
         Self {
             id: device.id,
             online: device.is_online,
             proof: proof_name(&identity.proof).into(),
+            public_key: key(current),
+            next_public_key: key(next),
             revoked: identity.revoked,
             session: identity.session.map(|session| SessionView { server: session.server, epoch: session.epoch }),
             interface: identity.fingerprint.is_some().then(|| identity.fingerprint.to_string()),
@@ -252,6 +279,6 @@ const fn kind_name(kind: Kind) -> &'static str {
 const fn proof_name(proof: &Proof) -> &'static str {
     match proof {
         Proof::Plain => "plain",
-        Proof::PublicKey(_) => "public-key",
+        Proof::Keys { .. } => "public-key",
     }
 }

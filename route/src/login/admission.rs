@@ -46,6 +46,11 @@ impl Admission {
         {
             return Ok(permit);
         }
+        self.refuse()
+    }
+
+    /// No room, and whether there is room to say so.
+    pub(super) fn refuse(&self) -> Result<OwnedSemaphorePermit, Refused> {
         Err(match self.refusals.clone().try_acquire_owned() {
             Ok(permit) => Refused::Told(permit),
             Err(_) => Refused::Untold,

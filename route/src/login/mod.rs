@@ -1,169 +1,248 @@
-//! The device login listener: who are you, and which IM-server shall hold you?
+//! The device login listeners: who are you, and which IM-server shall hold you?
 //!
 //! ```text
-//! accept ──room?──▶ Hello (≤ 512 bytes, 10 s in all) ──▶ identity ──▶ choose ──▶ Redirect
-//!            └─no─▶ Reject overloaded                └────────────────────────▶ Reject
+//! accept ──room?──▶ handshake ─▶ Hello (≤ 512 bytes, 10 s in all) ──▶ identity ──▶ choose ──▶ Redirect
+//!            └─no─▶ Reject overloaded    └──────────────────────────────────────────────────▶ Reject
 //! ```
 //!
 //! Until a device has shown who it is, it costs one task with half a KiB of buffer, and there are only so
 //! many of those.
 
 mod admission;
+mod handshake;
+mod link;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use imlink_protocol::frame::{self, LENGTH_LEN_MAX};
-use imlink_protocol::limits::{HELLO_DEADLINE, HELLO_FRAME_LEN_MAX, TICKET_LEN_MAX};
+use imlink_protocol::device::LinkKind;
+use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_DEADLINE};
 use imlink_protocol::message::{Hello, RejectCode};
 use imlink_protocol::ticket::{self, LIFETIME_S, Ticket};
-use imlink_protocol::{Epoch, FromDevice, ToDevice, VERSION};
+use imlink_protocol::{Epoch, FromDevice, ToDevice, VERSION, frame};
+use imlink_seal::{Buckets, Pool, Rates, RouteKeys};
 use imlink_store::DeviceKey;
-use imlink_store::session::Proof;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use imlink_store::session::{Promoted, Proof};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout_at;
 
 use crate::core::Core;
 use crate::metrics::Login;
 use crate::node::{ServerLink, now_s};
 use admission::{Admission, Refused};
+use handshake::Comes;
+use link::Link;
 
-/// Takes devices that log in until the route leaves.
-pub(crate) async fn listen(core: Arc<Core>, listener: TcpListener) {
-    let limits = &core.config.limits;
-    let admission = Admission::new(limits.handshakes_max, limits.logins_per_s);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = core.draining.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        match admission.admit(Instant::now()) {
-            Ok(permit) => {
-                let shared = core.clone();
-                core.tasks.spawn(async move {
-                    log_in(&shared, stream).await;
-                    drop(permit);
-                });
-            }
-            Err(Refused::Told(permit)) => {
-                core.metrics.rejected(RejectCode::Overloaded.name());
-                let retry_after_s = limits.overload_retry_s;
-                tokio::spawn(async move {
-                    reject(stream, RejectCode::Overloaded, retry_after_s).await;
-                    drop(permit);
-                });
-            }
-            Err(Refused::Untold) => core.metrics.rejected("overloaded-untold"),
-        }
+/// What all logins share.
+pub(crate) struct Logins {
+    core: Arc<Core>,
+    admission: Admission,
+    buckets: Mutex<Buckets>,
+    pool: Pool,
+    /// The keys by which devices know this route.
+    keys: Option<RouteKeys>,
+}
+
+/// Why a login ends without a redirect.
+pub(in crate::login) enum End {
+    /// The device is told why.
+    Told(RejectCode),
+    /// It left, or is not listened to.
+    Untold,
+}
+
+impl From<RejectCode> for End {
+    fn from(code: RejectCode) -> Self {
+        Self::Told(code)
     }
 }
 
 /// Where a device goes.
 struct Assigned {
     server: Arc<ServerLink>,
-    ticket: [u8; TICKET_LEN_MAX],
-    ticket_len: usize,
+    grant: [u8; GRANT_LEN_MAX],
+    grant_len: usize,
 }
 
-async fn log_in(core: &Core, mut stream: TcpStream) {
-    let deadline = tokio::time::Instant::now() + HELLO_DEADLINE;
-    if stream.set_nodelay(true).is_err() {
-        return core.metrics.login(Login::Lost);
+impl Logins {
+    /// Room for logins, and threads for their handshakes.
+    pub(crate) fn start(core: Arc<Core>) -> std::io::Result<Arc<Self>> {
+        let limits = &core.config.limits;
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let threads = if limits.handshake_threads == 0 { cores / 2 } else { limits.handshake_threads };
+        let rates = Rates { address: limits.address_logins_per_s, prefix: limits.prefix_logins_per_s };
+        let pool = Pool::start(threads, limits.handshakes_max)?;
+        let admission = Admission::new(limits.handshakes_max, limits.logins_per_s);
+        let config = &core.config;
+        let keys = config.keys.as_ref().and_then(|keys| RouteKeys::new(keys, config.fleet_psks.clone()));
+        Ok(Arc::new(Self { admission, buckets: Mutex::new(Buckets::new(rates)), pool, keys, core }))
     }
-    let mut buffer = [0; HELLO_FRAME_LEN_MAX + LENGTH_LEN_MAX];
-    let heard = tokio::time::timeout_at(deadline, read_hello(&mut stream, &mut buffer)).await;
-    let answer = match heard {
-        Ok(Ok(hello)) => match tokio::time::timeout_at(deadline, assign(core, &hello)).await {
+
+    /// Takes devices that log in until the route leaves.
+    pub(crate) async fn listen(self: Arc<Self>, listener: TcpListener, kind: LinkKind) {
+        let started = Instant::now();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.core.draining.cancelled() => return,
+            };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            self.admit(stream, peer, kind, started.elapsed());
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: LinkKind, since_start: Duration) {
+        let is_address_good = self.buckets.lock().take(peer.ip(), since_start.as_millis() as u64);
+        let admitted = if is_address_good { self.admission.admit(Instant::now()) } else { self.admission.refuse() };
+        let metrics = &self.core.metrics;
+        match admitted {
+            Ok(permit) => {
+                let shared = self.clone();
+                self.core.tasks.spawn(async move {
+                    shared.log_in(stream, kind).await;
+                    drop(permit);
+                });
+            }
+            Err(Refused::Told(permit)) => {
+                metrics.rejected(RejectCode::Overloaded.name());
+                let retry_after_s = self.core.config.limits.overload_retry_s;
+                tokio::spawn(async move {
+                    let mut link = Link::new(stream, kind);
+                    link.say(&ToDevice::Reject { code: RejectCode::Overloaded, retry_after_s }).await;
+                    drop(permit);
+                });
+            }
+            Err(Refused::Untold) => metrics.rejected("overloaded-untold"),
+        }
+    }
+
+    async fn log_in(&self, stream: TcpStream, kind: LinkKind) {
+        let deadline = tokio::time::Instant::now() + HELLO_DEADLINE;
+        let core = &self.core;
+        if stream.set_nodelay(true).is_err() {
+            return core.metrics.login(Login::Lost);
+        }
+        let mut link = Link::new(stream, kind);
+        let answer = match timeout_at(deadline, self.answer(&mut link, kind)).await {
             Ok(answer) => answer,
-            Err(_) => Err(RejectCode::StoreAway),
-        },
-        Ok(Err(Some(code))) => Err(code),
-        Ok(Err(None)) | Err(_) => return core.metrics.login(Login::Lost),
-    };
-    match answer {
-        Ok(assigned) => {
-            core.metrics.login(Login::Redirected);
-            let ticket = assigned.ticket.get(..assigned.ticket_len).unwrap_or_default();
-            say(stream, &ToDevice::Redirect { address: &assigned.server.address, ticket }).await;
+            // Either the device or the store took too long.
+            Err(_) if link.has_heard() => Err(RejectCode::StoreAway.into()),
+            Err(_) => Err(End::Untold),
+        };
+        match answer {
+            Ok(assigned) => {
+                core.metrics.login(Login::Redirected);
+                let grant = assigned.grant.get(..assigned.grant_len).unwrap_or_default();
+                link.say(&ToDevice::Redirect { address: assigned.server.address_of(kind), grant }).await;
+            }
+            Err(End::Told(code)) => {
+                core.metrics.login(Login::Rejected);
+                core.metrics.rejected(code.name());
+                link.say(&ToDevice::Reject { code, retry_after_s: retry_after_s(core, code) }).await;
+            }
+            Err(End::Untold) => core.metrics.login(Login::Lost),
         }
-        Err(code) => {
-            core.metrics.login(Login::Rejected);
-            core.metrics.rejected(code.name());
-            reject(stream, code, retry_after_s(core, code)).await;
+    }
+
+    async fn answer(&self, link: &mut Link, kind: LinkKind) -> Result<Assigned, End> {
+        let comes = match kind {
+            LinkKind::Sealed => Some(self.shake(link).await?),
+            LinkKind::Plain => {
+                link.hear().await?;
+                None
+            }
+        };
+        let hello = read_hello(link.first_frame())?;
+        Ok(self.assign(&hello, comes).await?)
+    }
+
+    async fn assign(&self, hello: &Hello<'_>, comes: Option<Comes>) -> Result<Assigned, RejectCode> {
+        let (device, epoch, kind) = match comes {
+            Some(comes) => (comes.device, comes.epoch, LinkKind::Sealed),
+            None => self.comes_plainly(hello).await.map(|(device, epoch)| (device, epoch, LinkKind::Plain))?,
+        };
+        let core = &self.core;
+        let server = core.servers.choose(&core.config.server_labels, kind, Instant::now(), random());
+        let server = server.ok_or(RejectCode::NoServer)?;
+        let granted = grant(core, &server.name, &device, kind, epoch);
+        let (grant, grant_len) = granted.ok_or(RejectCode::NoServer)?;
+        Ok(Assigned { server, grant, grant_len })
+    }
+
+    /// Who comes over a plain link, by its own word.
+    async fn comes_plainly(&self, hello: &Hello<'_>) -> Result<(DeviceKey, Epoch), RejectCode> {
+        let device = DeviceKey::new(hello.tenant, hello.device).map_err(|_| RejectCode::UnknownDevice)?;
+        let identity = self.identity(&device).await?.ok_or(RejectCode::UnknownDevice)?;
+        if identity.revoked {
+            return Err(RejectCode::Revoked);
+        }
+        // A device that has a key never logs in without showing it.
+        if identity.proof != Proof::Plain {
+            return Err(RejectCode::Unsealed);
+        }
+        Ok((device, identity.epoch))
+    }
+
+    async fn identity(&self, device: &DeviceKey) -> Result<Option<imlink_store::session::Identity>, RejectCode> {
+        self.core.store.identity(device).await.map_err(|error| {
+            tracing::warn!(%error, "a device cannot log in");
+            RejectCode::StoreAway
+        })
+    }
+
+    /// The device proved `key`: an older one is over.
+    async fn promote(&self, device: &DeviceKey, key: &[u8; 32]) -> Result<(), RejectCode> {
+        match self.core.store.promote_key(device, key).await {
+            Ok(Promoted::Promoted | Promoted::Current) => Ok(()),
+            Ok(Promoted::OtherKey | Promoted::UnknownDevice) => Err(RejectCode::UnknownDevice),
+            Ok(Promoted::Revoked) => Err(RejectCode::Revoked),
+            Err(error) => {
+                tracing::warn!(%error, "a device cannot log in");
+                Err(RejectCode::StoreAway)
+            }
         }
     }
 }
 
-/// Reads the first frame. `Err(None)`: the device left.
-async fn read_hello<'a>(stream: &mut TcpStream, buffer: &'a mut [u8]) -> Result<Hello<'a>, Option<RejectCode>> {
-    let mut filled = 0;
-    let body = loop {
-        let read = stream.read(buffer.get_mut(filled..).unwrap_or_default()).await;
-        match read {
-            Ok(0) | Err(_) => return Err(None),
-            Ok(len) => filled += len,
-        }
-        let split = frame::split(buffer.get(..filled).unwrap_or_default(), HELLO_FRAME_LEN_MAX);
-        match split.map_err(|_| Some(RejectCode::Malformed))? {
-            // Nothing may follow a Hello before its answer.
-            Some(frame) if frame.len < filled => return Err(Some(RejectCode::Order)),
-            Some(frame) => break frame.len - frame.body.len() - frame::CHECK_LEN..frame.len - frame::CHECK_LEN,
-            None => {}
-        }
-    };
-    let body = buffer.get(body).unwrap_or_default();
+/// Reads the first frame.
+fn read_hello(body: &[u8]) -> Result<Hello<'_>, RejectCode> {
     // The version is the first field: an unknown one is told, whatever follows it.
     match body {
-        [0, version, ..] if *version != VERSION => return Err(Some(RejectCode::Version)),
+        [0, version, ..] if *version != VERSION => return Err(RejectCode::Version),
         _ => {}
     }
-    match frame::decode::<FromDevice<'a>>(body) {
+    match frame::decode::<FromDevice<'_>>(body) {
         Ok(FromDevice::Hello(hello)) => Ok(hello),
-        Ok(_) => Err(Some(RejectCode::Order)),
-        Err(_) => Err(Some(RejectCode::Malformed)),
+        Ok(_) => Err(RejectCode::Order),
+        Err(_) => Err(RejectCode::Malformed),
     }
 }
 
-async fn assign(core: &Core, hello: &Hello<'_>) -> Result<Assigned, RejectCode> {
-    let device = DeviceKey::new(hello.tenant, hello.device).map_err(|_| RejectCode::UnknownDevice)?;
-    let identity = match core.store.identity(&device).await {
-        Ok(identity) => identity.ok_or(RejectCode::UnknownDevice)?,
-        Err(error) => {
-            tracing::warn!(%error, "a device cannot log in");
-            return Err(RejectCode::StoreAway);
-        }
-    };
-    if identity.revoked {
-        return Err(RejectCode::Revoked);
-    }
-    // A device that has a key never logs in without showing it.
-    if identity.proof != Proof::Plain {
-        return Err(RejectCode::UnknownDevice);
-    }
-    let server = core.servers.choose(&core.config.server_labels, Instant::now(), random());
-    let server = server.ok_or(RejectCode::NoServer)?;
-    let (ticket, ticket_len) = issue(core, &server.name, &device, identity.epoch).ok_or(RejectCode::UnknownDevice)?;
-    Ok(Assigned { server, ticket, ticket_len })
-}
-
-fn issue(core: &Core, server: &str, device: &DeviceKey, epoch: Epoch) -> Option<([u8; TICKET_LEN_MAX], usize)> {
+fn grant(
+    core: &Core,
+    server: &str,
+    device: &DeviceKey,
+    kind: LinkKind,
+    epoch: Epoch,
+) -> Option<([u8; GRANT_LEN_MAX], usize)> {
     let now = now_s();
-    let day = ticket::day_of(now);
-    let key = ticket::derive(core.config.cluster_secret.as_bytes(), server, day);
+    let key = ticket::derive(core.config.cluster_secret.as_bytes(), server, ticket::day_of(now));
     let ticket = Ticket {
-        day,
+        is_plain: kind == LinkKind::Plain,
         tenant: device.tenant(),
         device: device.device(),
         epoch_floor: epoch,
         expires_s: now + LIFETIME_S,
-        id: random(),
     };
-    let mut out = [0; TICKET_LEN_MAX];
-    let len = ticket::issue(&ticket, &key, &mut out)?;
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).ok()?;
+    let mut out = [0; GRANT_LEN_MAX];
+    let len = ticket::grant(&ticket, &key, &nonce, &mut out)?;
     Some((out, len))
 }
 
@@ -174,30 +253,6 @@ fn retry_after_s(core: &Core, code: RejectCode) -> u32 {
     }
 }
 
-async fn reject(stream: TcpStream, code: RejectCode, retry_after_s: u32) {
-    say(stream, &ToDevice::Reject { code, retry_after_s }).await;
-}
-
-/// Sends the last frame of a connection and lets the device read it: a socket closed with unread bytes
-/// would take the frame back.
-async fn say(mut stream: TcpStream, message: &ToDevice<'_>) {
-    let mut out = [0; HELLO_FRAME_LEN_MAX];
-    let Ok(len) = frame::encode(message, &mut out) else { return };
-    let farewell = async {
-        stream.write_all(out.get(..len).unwrap_or_default()).await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 256];
-        for _ in 0..LINGER_READS_MAX {
-            if stream.read(&mut rest).await? == 0 {
-                break;
-            }
-        }
-        std::io::Result::Ok(())
-    };
-    // Whether the device was still there does not matter.
-    let _ = tokio::time::timeout(LINGER_MAX, farewell).await;
-}
-
 fn random() -> u64 {
     getrandom::u64().unwrap_or_default()
 }
@@ -206,6 +261,3 @@ fn random() -> u64 {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Retry-after for what a device cannot mend by itself, in seconds.
 const REFUSED_RETRY_S: u32 = 300;
-/// How long, and for how many reads, a connection stays after its last frame.
-const LINGER_MAX: Duration = Duration::from_secs(1);
-const LINGER_READS_MAX: u32 = 64;

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use imlink_link::seal::PublicKey;
 use imlink_link::{Batch, Link, LinkError};
 use imlink_protocol::frame;
 use imlink_protocol::link::backend::State;
@@ -31,9 +32,9 @@ pub(super) enum Ended {
     Stopped,
 }
 
-/// Serves the IM-server at the other end of `link` until the link ends.
-pub(crate) async fn serve(core: Arc<Core>, mut link: Link) {
-    let Some(server) = register::register(&core, &mut link).await else { return };
+/// Serves the IM-server `name` at the other end of `link` until the link ends.
+pub(crate) async fn serve(core: Arc<Core>, mut link: Link, name: String, key: Option<PublicKey>) {
+    let Some(server) = register::register(&core, &mut link, name, key).await else { return };
     lease::put(&core, &server);
     let ended = exchange(&core, &server, &mut link).await;
     server.sender.close();
@@ -52,6 +53,7 @@ async fn exchange(core: &Arc<Core>, server: &Arc<ServerLink>, link: &mut Link) -
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopped = pin!(core.stopped.cancelled());
+    let mut closed = pin!(server.sender.closed());
     let mut out = Outgoing::default();
     let mut pinged: Option<Instant> = None;
     let mut day = register::today();
@@ -59,6 +61,8 @@ async fn exchange(core: &Arc<Core>, server: &Arc<ServerLink>, link: &mut Link) -
         tokio::select! {
             biased;
             () = stopped.as_mut() => return Ended::Stopped,
+            // Its key was removed, or another link took its place: what it still says is not heard.
+            () = closed.as_mut() => return Ended::Closed,
             _ = tick.tick() => {
                 let now = Instant::now();
                 if server.silence(now) < QUIET_AFTER {
@@ -99,7 +103,7 @@ fn take(core: &Arc<Core>, server: &Arc<ServerLink>, batch: &Batch, out: &mut Out
     for body in batch.frames() {
         match frame::decode::<ToRoute<'_>>(body?)? {
             ToRoute::Acked { device, epoch, id } => {
-                let seat = Seat { incarnation: server.incarnation, epoch };
+                let seat = Seat { server: core.tag(&server.name), incarnation: server.incarnation, epoch };
                 core.waiters.acked(device, id, seat, |waiter| settle(core, waiter, State::Acked, now, out));
             }
             ToRoute::Settled { device, id, .. } => {

@@ -1,8 +1,9 @@
-//! The first frames of a server's link: who it is, proven, and its ticket keys.
+//! The first frames of a server's link: where it is and what it takes, and its ticket keys.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use imlink_link::seal::PublicKey;
 use imlink_link::{Link, Sender};
 use imlink_protocol::frame;
 use imlink_protocol::id::check_device_id;
@@ -15,7 +16,12 @@ use super::servers::ServerLink;
 use crate::core::Core;
 
 /// Admits the server at the other end of `link`, or says why not.
-pub(super) async fn register(core: &Arc<Core>, link: &mut Link) -> Option<Arc<ServerLink>> {
+pub(super) async fn register(
+    core: &Arc<Core>,
+    link: &mut Link,
+    name: String,
+    key: Option<PublicKey>,
+) -> Option<Arc<ServerLink>> {
     let first = tokio::time::timeout(HELLO_DEADLINE, link.receiver.receive()).await;
     let Ok(Ok(Some(batch))) = first else {
         core.metrics.link_ended("no-register");
@@ -23,14 +29,14 @@ pub(super) async fn register(core: &Arc<Core>, link: &mut Link) -> Option<Arc<Se
     };
     let checked = match batch.frames().next() {
         Some(Ok(body)) => match frame::decode::<ToRoute<'_>>(body) {
-            Ok(ToRoute::Register(register)) => check(core, &register),
+            Ok(ToRoute::Register(register)) => check(core, &name, &register),
             _ => Err("the first frame of a link must be Register of protocol version 1".into()),
         },
         _ => Err("the first frame is broken".into()),
     };
     match checked {
-        Ok(server) => {
-            let server = Arc::new(ServerLink::new(server, link.sender.clone()));
+        Ok((server, plain_address)) => {
+            let server = Arc::new(ServerLink::new(server, plain_address, link.sender.clone(), key, core.tag(&name)));
             enter(core, &server);
             Some(server)
         }
@@ -43,37 +49,43 @@ pub(super) async fn register(core: &Arc<Core>, link: &mut Link) -> Option<Arc<Se
     }
 }
 
-fn check(core: &Core, register: &Register<'_>) -> Result<lease::Server, String> {
-    let Register { version, proof, server, incarnation, device_address, capacity, labels } = *register;
+/// Who registers, and where it takes devices without a key.
+fn check(core: &Core, server: &str, register: &Register<'_>) -> Result<(lease::Server, String), String> {
+    let Register { version, incarnation, device_address, plain_address, capacity, labels } = *register;
     if version != imlink_protocol::VERSION {
         let spoken = imlink_protocol::VERSION;
         return Err(format!("protocol version {version} is not spoken here, only {spoken}: use one release"));
     }
-    let expected = ticket::server_proof(core.config.cluster_secret.as_bytes(), server, incarnation);
-    if !ticket::equal(&proof, &expected) {
-        return Err("the proof does not fit: give every node of a cluster the same cluster secret".into());
-    }
     check_device_id(server).map_err(|error| format!("server name {server:?} {error}"))?;
-    let is_address = device_address.len() <= ADDRESS_LEN_MAX
-        && device_address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !is_address {
-        return Err(format!("device address {device_address:?} is not host:port of at most {ADDRESS_LEN_MAX} bytes"));
+    for address in [device_address, plain_address].into_iter().filter(|address| !address.is_empty()) {
+        let is_address = address.len() <= ADDRESS_LEN_MAX
+            && address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        if !is_address {
+            return Err(format!("device address {address:?} is not host:port of at most {ADDRESS_LEN_MAX} bytes"));
+        }
+    }
+    if device_address.is_empty() && plain_address.is_empty() {
+        return Err("the server names no address for devices".into());
     }
     if labels.len() > LABELS_LEN_MAX || capacity == 0 {
         return Err(format!("labels take at most {LABELS_LEN_MAX} bytes, and a capacity is at least 1"));
+    }
+    if core.servers.link(incarnation).is_some_and(|link| link.name != server) {
+        return Err(format!("incarnation {incarnation} is another IM-server's: start this one again"));
     }
     if core.servers.is_replaced(server, incarnation) {
         return Err(format!(
             "a newer IM-server named {server:?} is registered: give each its own name, or stop this one"
         ));
     }
-    Ok(lease::Server {
+    let server = lease::Server {
         name: server.into(),
         incarnation,
         device_address: device_address.into(),
         capacity,
         labels: labels.into(),
-    })
+    };
+    Ok((server, plain_address.into()))
 }
 
 fn enter(core: &Arc<Core>, server: &Arc<ServerLink>) {

@@ -6,21 +6,30 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use imlink_link::Sender;
+use imlink_link::seal::PublicKey;
+use imlink_protocol::device::LinkKind;
 use imlink_protocol::link::node::Load;
 use imlink_store::lease;
 use parking_lot::{Mutex, RwLock};
 
 use crate::choose::{Candidate, choose, has_labels};
+use crate::devices::{NameTag, Seat};
 use crate::request::Server;
 
 /// One IM-server, linked and proven.
 pub(crate) struct ServerLink {
     pub(crate) name: String,
     pub(crate) incarnation: u64,
+    /// For sealed links of devices; empty for none.
     pub(crate) address: String,
+    /// For plain ones.
+    pub(crate) plain_address: String,
     pub(crate) capacity: u32,
     pub(crate) labels: String,
     pub(crate) sender: Sender,
+    /// The key that it proved; none within this process.
+    pub(crate) key: Option<PublicKey>,
+    tag: NameTag,
     report: Mutex<Report>,
     /// Devices sent there since the last report.
     assigned: AtomicU32,
@@ -48,15 +57,24 @@ struct Past {
 }
 
 impl ServerLink {
-    pub(crate) fn new(server: lease::Server, sender: Sender) -> Self {
+    pub(crate) fn new(
+        server: lease::Server,
+        plain_address: String,
+        sender: Sender,
+        key: Option<PublicKey>,
+        tag: NameTag,
+    ) -> Self {
         let report = Report { load: Load::default(), at: None, heard: Instant::now() };
         Self {
             name: server.name,
             incarnation: server.incarnation,
             address: server.device_address,
+            plain_address,
             capacity: server.capacity,
             labels: server.labels,
             sender,
+            key,
+            tag,
             report: Mutex::new(report),
             assigned: AtomicU32::new(0),
         }
@@ -90,14 +108,22 @@ impl ServerLink {
         }
     }
 
-    fn candidate(&self, now: Instant, labels: &str) -> Candidate {
+    /// Where devices of this kind of link go; empty for nowhere.
+    pub(crate) fn address_of(&self, kind: LinkKind) -> &str {
+        match kind {
+            LinkKind::Sealed => &self.address,
+            LinkKind::Plain => &self.plain_address,
+        }
+    }
+
+    fn candidate(&self, now: Instant, labels: &str, kind: LinkKind) -> Candidate {
         let report = self.report.lock();
         Candidate {
             load: report.load,
             age: report.at.map(|at| now.saturating_duration_since(at)),
             assigned: self.assigned.load(Ordering::Relaxed),
             capacity: self.capacity,
-            is_allowed: has_labels(&self.labels, labels),
+            is_allowed: has_labels(&self.labels, labels) && !self.address_of(kind).is_empty(),
         }
     }
 
@@ -156,6 +182,11 @@ impl Servers {
         self.links.read().get(&incarnation).cloned()
     }
 
+    /// The link to the server that holds `seat`: its name fits too.
+    pub(crate) fn seated(&self, seat: Seat) -> Option<Arc<ServerLink>> {
+        self.link(seat.incarnation).filter(|link| link.tag == seat.server)
+    }
+
     /// All links.
     pub(crate) fn links(&self) -> Vec<Arc<ServerLink>> {
         self.links.read().values().cloned().collect()
@@ -171,9 +202,9 @@ impl Servers {
     }
 
     /// The server for the next device, counted as assigned there.
-    pub(crate) fn choose(&self, labels: &str, now: Instant, draw: u64) -> Option<Arc<ServerLink>> {
+    pub(crate) fn choose(&self, labels: &str, kind: LinkKind, now: Instant, draw: u64) -> Option<Arc<ServerLink>> {
         let links = self.links();
-        let candidates: Vec<Candidate> = links.iter().map(|link| link.candidate(now, labels)).collect();
+        let candidates: Vec<Candidate> = links.iter().map(|link| link.candidate(now, labels, kind)).collect();
         let link = links.get(choose(&candidates, draw)?)?.clone();
         link.assigned.fetch_add(1, Ordering::Relaxed);
         Some(link)
@@ -234,7 +265,7 @@ mod tests {
             capacity: 10,
             labels: "zone=eu".into(),
         };
-        Arc::new(ServerLink::new(server, side.sender))
+        Arc::new(ServerLink::new(server, String::new(), side.sender, None, NameTag::default()))
     }
 
     #[test]
@@ -254,15 +285,16 @@ mod tests {
         let one = link("im-1", 1);
         servers.enter(&one);
         let now = Instant::now();
-        assert!(servers.choose("", now, 7).is_none());
+        assert!(servers.choose("", LinkKind::Sealed, now, 7).is_none());
         one.reported(Load::default(), now);
-        assert!(servers.choose("zone=us", now, 7).is_none());
+        assert!(servers.choose("", LinkKind::Plain, now, 7).is_none(), "it takes no plain links");
+        assert!(servers.choose("zone=us", LinkKind::Sealed, now, 7).is_none());
         for _ in 0..10 {
-            assert!(servers.choose("zone=eu", now, 7).is_some());
+            assert!(servers.choose("zone=eu", LinkKind::Sealed, now, 7).is_some());
         }
-        assert!(servers.choose("", now, 7).is_none(), "ten assigned fill a capacity of ten");
+        assert!(servers.choose("", LinkKind::Sealed, now, 7).is_none(), "ten assigned fill a capacity of ten");
         one.reported(Load { connections: 9, ..Load::default() }, now);
-        assert!(servers.choose("", now, 7).is_some());
-        assert!(servers.choose("", now + Duration::from_secs(7), 7).is_none(), "stale");
+        assert!(servers.choose("", LinkKind::Sealed, now, 7).is_some());
+        assert!(servers.choose("", LinkKind::Sealed, now + Duration::from_secs(7), 7).is_none(), "stale");
     }
 }

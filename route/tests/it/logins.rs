@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use imlink_protocol::limits::TICKET_LEN_MAX;
 use imlink_protocol::link::node::Load;
 use imlink_protocol::message::{Hello, RejectCode};
 use imlink_protocol::ticket::{self, TicketKey};
@@ -53,14 +54,14 @@ async fn answer(stream: &mut TcpStream) -> Answer {
     }
     let frame = frame::split(&bytes, 4096).unwrap().unwrap();
     match frame::decode::<ToDevice<'_>>(frame.body).unwrap() {
-        ToDevice::Redirect { address, ticket } => Answer::Redirect(address.into(), ticket.into()),
+        ToDevice::Redirect { address, grant } => Answer::Redirect(address.into(), grant.into()),
         ToDevice::Reject { code, retry_after_s } => Answer::Reject(code, retry_after_s),
         other => panic!("{other:?}"),
     }
 }
 
 async fn log_in(setup: &Setup, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(setup.running.device.unwrap()).await.unwrap();
+    let mut stream = TcpStream::connect(setup.running.plain.unwrap()).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     answer(&mut stream).await
 }
@@ -83,7 +84,11 @@ async fn a_device_is_sent_to_a_server_with_a_ticket_that_is_good_there() {
     assert_eq!(address, node.address());
     let (day, key) = node.keys.lock().unwrap().unwrap();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let ticket = ticket::check(&bytes, &[(day, TicketKey(key))], now).unwrap();
+    let mut room = [0; TICKET_LEN_MAX];
+    let (none, bytes) = bytes.split_at(ticket::KEY_LEN);
+    assert_eq!(none, [0; ticket::KEY_LEN], "no key on a plain link");
+    let (ticket, _) = ticket::open(bytes, &[(day, TicketKey(key))], now, &mut room).unwrap();
+    assert!(ticket.is_plain);
     assert_eq!((ticket.tenant, ticket.device, ticket.epoch_floor), ("-", "lamp", node.epoch("lamp")));
     assert!(bytes.len() <= 120, "{}", bytes.len());
 }
@@ -94,7 +99,7 @@ async fn a_hello_that_comes_byte_by_byte_is_taken() {
     let node = Node::start(&setup, "im-1").await;
     node.known(&setup).await;
     setup.device("lamp").await;
-    let mut stream = TcpStream::connect(setup.running.device.unwrap()).await.unwrap();
+    let mut stream = TcpStream::connect(setup.running.plain.unwrap()).await.unwrap();
     stream.set_nodelay(true).unwrap();
     for byte in framed(hello("lamp")) {
         stream.write_all(&[byte]).await.unwrap();
@@ -111,8 +116,8 @@ async fn who_may_not_log_in_is_told_why() {
     setup.device("lamp").await;
     assert_eq!(rejected(&setup, &framed(hello("lamp"))).await, RejectCode::NoServer);
     let keyed = DeviceKey::single("keyed").unwrap();
-    setup.store.provision(&keyed, Proof::PublicKey([1; 32])).await.unwrap();
-    assert_eq!(rejected(&setup, &framed(hello("keyed"))).await, RejectCode::UnknownDevice);
+    setup.store.provision(&keyed, Proof::key([1; 32])).await.unwrap();
+    assert_eq!(rejected(&setup, &framed(hello("keyed"))).await, RejectCode::Unsealed);
     setup.route().revoke("-", "lamp").await.unwrap();
     assert_eq!(rejected(&setup, &framed(hello("lamp"))).await, RejectCode::Revoked);
 }
@@ -155,7 +160,7 @@ async fn bytes_that_are_no_hello_are_refused_by_type_and_disturb_nobody() {
     assert_eq!(rejected(&setup, &out[..len]).await, RejectCode::Order);
     assert_eq!(rejected(&setup, &good.repeat(2)).await, RejectCode::Order);
 
-    let mut cut = TcpStream::connect(setup.running.device.unwrap()).await.unwrap();
+    let mut cut = TcpStream::connect(setup.running.plain.unwrap()).await.unwrap();
     cut.write_all(&good[..10]).await.unwrap();
     cut.shutdown().await.unwrap();
     assert_eq!(answer(&mut cut).await, Answer::Closed);
@@ -171,7 +176,7 @@ async fn past_the_room_for_logins_a_device_is_told_when_to_come_back() {
     setup.device("lamp").await;
     let mut silent = Vec::new();
     for _ in 0..2 {
-        silent.push(TcpStream::connect(setup.running.device.unwrap()).await.unwrap());
+        silent.push(TcpStream::connect(setup.running.plain.unwrap()).await.unwrap());
     }
     let refused = log_in(&setup, &framed(hello("lamp"))).await;
     assert_eq!(refused, Answer::Reject(RejectCode::Overloaded, 9));

@@ -10,3 +10,4 @@ mod nodes;
 mod over_redis;
 mod sends;
 mod support;
+mod tls;

@@ -1,7 +1,7 @@
 //! The same over Redis, whose answers take a round trip and sometimes do not come.
 
 #[path = "../../../store/tests/redis_server/mod.rs"]
-mod redis_server;
+pub(crate) mod redis_server;
 
 use std::time::{Duration, Instant};
 

@@ -119,7 +119,7 @@ async fn wrong_requests_are_refused_with_what_is_allowed() {
     large.payload = vec![0; 4500].into();
     let failed = refused(large).await;
     assert_eq!(failed.failure, Failure::TooLarge);
-    assert!(failed.detail.contains("4062"), "{}", failed.detail);
+    assert!(failed.detail.contains("4050"), "{}", failed.detail);
     let mut larger = stored("small");
     larger.payload = vec![0; 5001].into();
     assert_eq!(refused(larger).await.failure, Failure::TooLarge);
@@ -233,7 +233,7 @@ async fn past_the_limit_of_requests_the_newest_is_refused() {
 async fn a_gateways_server_is_served_over_a_link_within_the_process() {
     let setup = Setup::start().await;
     let (here, there) = imlink_link::pair(imlink_link::OUTBOX_LEN_DEFAULT);
-    setup.route().accept_link(here);
+    setup.route().accept_link("im-1", here);
     let node = Node::over(there, setup.store.clone(), "im-1", true).await;
     node.load(Load::default());
     setup.attached("lamp", &node).await;

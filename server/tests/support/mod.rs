@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use imlink_link::{Link, OUTBOX_LEN_DEFAULT};
 use imlink_protocol::frame;
-use imlink_protocol::id::{Fingerprint, MessageId};
+use imlink_protocol::id::{Fingerprint, MessageId, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::link::node::{Deliver, Registered, ToRoute, ToServer};
 use imlink_protocol::message::{FromDevice, Hello, ToDevice};
@@ -14,7 +14,7 @@ use imlink_server::metrics::Metrics;
 use imlink_server::{Config, Limits, Login, Server};
 use imlink_store::mailbox::{Append, Appended, Stored};
 use imlink_store::session::Proof;
-use imlink_store::{DeviceKey, Store};
+use imlink_store::{DeviceKey, RevokedTokens, Store};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +28,7 @@ pub struct Rig {
     pub address: SocketAddr,
     pub route: Link,
     told: VecDeque<Vec<u8>>,
+    revoked: RevokedTokens,
     pub shutdown: CancellationToken,
     pub stopped: tokio::task::JoinHandle<()>,
 }
@@ -37,12 +38,18 @@ impl Rig {
         let store = Store::memory(imlink_store::Config::default());
         let config = Config {
             name: "im-1".into(),
-            listen: ([127, 0, 0, 1], 0).into(),
+            listen: Some(([127, 0, 0, 1], 0).into()),
             advertise: String::new(),
+            plain_listen: Some(([127, 0, 0, 1], 0).into()),
+            plain_advertise: String::new(),
+            allow_plain: false,
             labels: String::new(),
             login: Login::Direct,
-            cluster_secret: b"secret".to_vec(),
+            keys: None,
+            fleet_psks: Default::default(),
+            node_key: None,
             io_threads: 2,
+            handshake_threads: 1,
             limits,
         };
         let server = Server::start(config, store.clone(), Metrics::default()).unwrap();
@@ -53,10 +60,11 @@ impl Rig {
         assert!(matches!(frame::decode(&register), Ok(ToRoute::Register(_))));
         let keys = Registered { route: "r", day: 1, ticket_key_today: [1; 32], ticket_key_yesterday: [2; 32] };
         route.sender.send(&ToServer::Registered(keys)).unwrap();
-        let address = server.device_address();
+        let address = server.plain_address().unwrap();
+        let revoked = server.revoked_tokens();
         let shutdown = CancellationToken::new();
         let stopped = tokio::spawn(server.run(shutdown.clone(), CancellationToken::new()));
-        Self { store, address, route, told: VecDeque::new(), shutdown, stopped }
+        Self { store, address, route, told: VecDeque::new(), revoked, shutdown, stopped }
     }
 
     pub async fn provision(&self, device: &str) -> DeviceKey {
@@ -73,12 +81,18 @@ impl Rig {
     }
 
     pub async fn append(&self, device: &DeviceKey, payload: &'static [u8]) -> Stored {
+        self.append_of(device, payload, TokenId::NONE).await
+    }
+
+    /// Stores a message that `token` sent.
+    pub async fn append_of(&self, device: &DeviceKey, payload: &'static [u8], token: TokenId) -> Stored {
         let append = Append {
             device: device.clone(),
             id: getrandom::u64().unwrap().to_le_bytes().repeat(2).try_into().unwrap(),
             retry: false,
             key: KEY,
             fingerprint: Fingerprint::NONE,
+            token,
             ttl_s: 0,
             payload: payload.into(),
             mailbox_max: 1000,
@@ -90,6 +104,10 @@ impl Rig {
     }
 
     pub fn hint(&self, device: &DeviceKey, stored: &Stored, payload: &[u8]) {
+        self.hint_of(device, stored, payload, TokenId::NONE);
+    }
+
+    pub fn hint_of(&self, device: &DeviceKey, stored: &Stored, payload: &[u8], token: TokenId) {
         let deliver = Deliver {
             device: device.as_str(),
             epoch: stored.session.as_ref().map_or(0, |session| session.epoch),
@@ -97,9 +115,20 @@ impl Rig {
             key: KEY,
             expires_ms: stored.expires_ms,
             report: true,
+            token,
             payload,
         };
         self.route.sender.send(&ToServer::Deliver(deliver)).unwrap();
+    }
+
+    /// Waits until the server knows that `token` was revoked.
+    pub async fn revocation_is_known(&self, token: TokenId) {
+        let known = async {
+            while !self.revoked.contains(token) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(2), known).await.expect("the revocation is known within 2 s");
     }
 
     /// The next thing the server tells the route that `pick` takes; loads are passed over.

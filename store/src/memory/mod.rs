@@ -6,7 +6,9 @@
 
 mod events;
 mod keyed;
+mod nodes;
 mod shard;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -14,19 +16,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use imlink_protocol::id::{Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Epoch, Fingerprint, MessageId, TokenId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use self::events::Events;
 use self::keyed::{Interfaces, Keys, Leases};
+use self::nodes::Nodes;
 use self::shard::Shards;
+use self::tokens::{Audit, Tokens};
+use crate::audit::AuditRecord;
 use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS};
 use crate::idempotency::Idempotent;
 use crate::lease;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Page, Read, State};
+use crate::node::{Enrolled, JOIN_ID_LEN, JoinToken, NODE_KEY_LEN, Node, NodeRole};
 use crate::record::{Moment, Record};
-use crate::session::{Attach, Attached, Head, Identity, Proof, Provisioned, Reassert, Reasserted, Session};
+use crate::session::{
+    Attach, Attached, Head, Identity, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
+};
+use crate::token::{Revocations, RevocationsVersion, Token, TokenAdded};
 use crate::tries::{Earlier, Tries};
 use crate::{Config, DeviceKey, Error};
 
@@ -45,8 +54,11 @@ struct Contents {
     events: Events,
     interfaces: Interfaces,
     keys: Mutex<Keys>,
+    tokens: RwLock<Tokens>,
+    audit: Mutex<Audit>,
     routes: Mutex<Leases<lease::Route>>,
     servers: Mutex<Leases<lease::Server>>,
+    nodes: Mutex<Nodes>,
     outages: watch::Sender<u64>,
 }
 
@@ -59,8 +71,11 @@ impl MemoryStore {
             events: Events::new(config),
             interfaces: Interfaces::new(config.interfaces_max),
             keys: Mutex::new(Keys::new(config)),
+            tokens: RwLock::default(),
+            audit: Mutex::default(),
             routes: Mutex::default(),
             servers: Mutex::default(),
+            nodes: Mutex::default(),
             outages: watch::Sender::new(0),
         };
         Self { contents: Arc::new(contents) }
@@ -85,6 +100,20 @@ impl MemoryStore {
     pub(crate) fn revoke(&self, device: &DeviceKey) -> Option<Option<Session>> {
         let at = now();
         self.contents.devices.lock(device).get_mut().map(|record| record.revoke(at))
+    }
+
+    pub(crate) fn restore(&self, device: &DeviceKey) -> Option<bool> {
+        self.contents.devices.lock(device).get_mut().map(Record::restore)
+    }
+
+    pub(crate) fn set_next_key(&self, device: &DeviceKey, key: &[u8; 32]) -> NextKey {
+        let mut devices = self.contents.devices.lock(device);
+        devices.get_mut().map_or(NextKey::UnknownDevice, |record| record.set_next_key(key))
+    }
+
+    pub(crate) fn promote_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Promoted {
+        let mut devices = self.contents.devices.lock(device);
+        devices.get_mut().map_or(Promoted::UnknownDevice, |record| record.promote_key(key))
     }
 
     pub(crate) fn remove(&self, device: &DeviceKey) -> Option<Option<Session>> {
@@ -184,6 +213,34 @@ impl MemoryStore {
         self.contents.keys.lock().done(tenant, key, answer);
     }
 
+    pub(crate) fn add_token(&self, token: &Token) -> TokenAdded {
+        self.contents.tokens.write().add(token, now().now_ms)
+    }
+
+    pub(crate) fn token(&self, id: TokenId) -> Option<Token> {
+        self.contents.tokens.read().read(id)
+    }
+
+    pub(crate) fn tokens(&self, tenant: &str) -> Vec<Token> {
+        self.contents.tokens.read().list(tenant)
+    }
+
+    pub(crate) fn revoke_token(&self, tenant: &str, id: TokenId) -> Option<Token> {
+        self.contents.tokens.write().revoke(tenant, id, now().now_ms)
+    }
+
+    pub(crate) fn revocations(&self, known: Option<RevocationsVersion>) -> Option<Revocations> {
+        self.contents.tokens.read().revocations(known)
+    }
+
+    pub(crate) fn add_audit(&self, tenant: &str, record: &AuditRecord) {
+        self.contents.audit.lock().add(tenant, record, now().now_ms);
+    }
+
+    pub(crate) fn audit(&self, tenant: &str, after: Option<Position>, limit: usize) -> Vec<(Position, AuditRecord)> {
+        self.contents.audit.lock().read(tenant, after, limit)
+    }
+
     pub(crate) fn append_events(&self, batches: &[EventBatch]) -> Vec<EventsStored> {
         self.contents.events.append(batches, now().now_ms)
     }
@@ -245,6 +302,40 @@ impl MemoryStore {
 
     pub(crate) fn remove_server(&self, name: &str, incarnation: u64) {
         self.contents.servers.lock().remove(name, incarnation);
+    }
+
+    pub(crate) fn enrol_node(
+        &self,
+        role: NodeRole,
+        name: &str,
+        key: [u8; NODE_KEY_LEN],
+        token: Option<[u8; JOIN_ID_LEN]>,
+    ) -> Enrolled {
+        self.contents.nodes.lock().enrol(role, name, key, token, now().now_ms)
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        self.contents.nodes.lock().all()
+    }
+
+    pub(crate) fn node(&self, role: NodeRole, name: &str) -> Option<Node> {
+        self.contents.nodes.lock().find(role, name)
+    }
+
+    pub(crate) fn remove_node(&self, role: NodeRole, name: &str) -> bool {
+        self.contents.nodes.lock().remove(role, name)
+    }
+
+    pub(crate) fn put_join_token(&self, token: &JoinToken) -> Result<(), Error> {
+        self.contents.nodes.lock().put_token(token, now().now_ms)
+    }
+
+    pub(crate) fn join_tokens(&self) -> Vec<JoinToken> {
+        self.contents.nodes.lock().tokens(now().now_ms)
+    }
+
+    pub(crate) fn remove_join_token(&self, id: [u8; JOIN_ID_LEN]) -> bool {
+        self.contents.nodes.lock().remove_token(id)
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

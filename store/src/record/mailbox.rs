@@ -80,8 +80,8 @@ impl Mailbox {
             0 => 0,
             ttl_s => at.now_ms.saturating_add(u64::from(ttl_s) * 1000),
         };
-        let (key, fingerprint, payload) = (append.key, append.fingerprint, append.payload.clone());
-        let entry = Entry { id, key, fingerprint, expires_ms, payload };
+        let (key, fingerprint, token) = (append.key, append.fingerprint, append.token);
+        let entry = Entry { id, key, fingerprint, token, expires_ms, payload: append.payload.clone() };
         self.queue.push_back(Slot { entry, is_ended: false });
         self.waiting += 1;
         self.next_expiry_ms = earlier(self.next_expiry_ms, expires_ms);

@@ -4,6 +4,7 @@
 //! An idle device costs about 220 bytes in all, the allocator's share included: the mailbox is made by the first
 //! message.
 
+mod keys;
 mod mailbox;
 mod outcomes;
 mod recent;
@@ -16,11 +17,14 @@ use bytes::Bytes;
 use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
 use imlink_protocol::limits::{GENERATION_AHEAD_MAX, NUMBER_MAX, PAYLOAD_OVERHEAD};
 
+use self::keys::Keys;
 use self::mailbox::Mailbox;
 pub(crate) use self::recent::tag_of;
 use crate::DeviceKey;
 use crate::mailbox::{Acknowledge, Append, Appended, Cancelled, Entry, Page, Read, State, Stored};
-use crate::session::{Attach, Attached, Head, Identity, NewSession, Proof, Reassert, Reasserted, Session};
+use crate::session::{
+    Attach, Attached, Head, Identity, NewSession, NextKey, Promoted, Proof, Reassert, Reasserted, Session,
+};
 
 /// The surroundings of one operation.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +47,7 @@ pub(crate) struct Seat {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) key: DeviceKey,
-    public_key: Option<Box<[u8; 32]>>,
+    keys: Keys,
     /// The session's server; its epoch is `epoch`.
     seat: Option<Arc<Seat>>,
     /// The session that the last attach replaced, for an attach that is asked again.
@@ -66,7 +70,7 @@ impl Record {
     pub(crate) fn new(key: DeviceKey, proof: Proof, at: Moment) -> Self {
         Self {
             key,
-            public_key: public_key(proof),
+            keys: Keys::new(proof),
             seat: None,
             replaced: None,
             epoch: 0,
@@ -83,15 +87,27 @@ impl Record {
         }
     }
 
-    /// Replaces the proof and lifts a revocation.
+    /// Replaces the proof.
     pub(crate) fn provision(&mut self, proof: Proof) {
-        self.public_key = public_key(proof);
-        self.revoked = false;
+        self.keys = Keys::new(proof);
+    }
+
+    pub(crate) fn set_next_key(&mut self, key: &[u8; 32]) -> NextKey {
+        self.keys.set_next(key)
+    }
+
+    pub(crate) fn promote_key(&mut self, key: &[u8; 32]) -> Promoted {
+        if self.revoked { Promoted::Revoked } else { self.keys.promote(key) }
     }
 
     pub(crate) fn revoke(&mut self, at: Moment) -> Option<Session> {
         self.revoked = true;
         self.leave(at)
+    }
+
+    /// Lifts a revocation; whether there was one.
+    pub(crate) fn restore(&mut self) -> bool {
+        std::mem::take(&mut self.revoked)
     }
 
     pub(crate) fn attach(&mut self, attach: &Attach, seat: Arc<Seat>, at: Moment) -> Attached {
@@ -315,7 +331,7 @@ impl Record {
 
     pub(crate) fn identity(&self) -> Identity {
         Identity {
-            proof: self.public_key.as_ref().map_or(Proof::Plain, |key| Proof::PublicKey(**key)),
+            proof: self.keys.proof(),
             revoked: self.revoked,
             fingerprint: self.fingerprint,
             receive_limit: self.receive_limit,
@@ -346,13 +362,6 @@ impl Record {
         cursor.generation <= latest.max(self.generation)
             && cursor.sequence <= NUMBER_MAX
             && epoch <= latest.max(self.epoch)
-    }
-}
-
-fn public_key(proof: Proof) -> Option<Box<[u8; 32]>> {
-    match proof {
-        Proof::Plain => None,
-        Proof::PublicKey(key) => Some(Box::new(key)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What needs a clock in the test's hand: expiry, the age of outcomes, lineages, and the size of a device.
 
 use bytes::Bytes;
+use imlink_protocol::id::TokenId;
 use imlink_protocol::key::Key;
 use imlink_protocol::message::Code;
 use proptest::prelude::*;
@@ -29,6 +30,7 @@ fn message(n: u8, ttl_s: u32) -> Append {
         retry: false,
         key: Key([0; 4]),
         fingerprint: Fingerprint::NONE,
+        token: TokenId::NONE,
         ttl_s,
         payload: Bytes::from_static(b"on"),
         mailbox_max: 100,

@@ -7,23 +7,25 @@ use super::RedisStore;
 use super::layout::{self, Fields, Reply, device_keys, number};
 use super::script::Call;
 use crate::event::shard_of;
-use crate::session::{Attach, Attached, Head, Identity, NewSession, Proof, Provisioned, Reassert, Reasserted, Session};
+use crate::session::{
+    Attach, Attached, Head, Identity, NewSession, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
+};
 use crate::{DeviceKey, Error};
 use imlink_protocol::id::{Cursor, Fingerprint};
 
 impl RedisStore {
     pub(crate) async fn provision(&self, device: &DeviceKey, proof: Proof) -> Result<Provisioned, Error> {
         let keeper = &self.shared.keeper;
-        let key: &[u8] = match &proof {
-            Proof::Plain => &[],
-            Proof::PublicKey(key) => key,
+        let (current, next): (&[u8], &[u8]) = match &proof {
+            Proof::Plain => (&[], &[]),
+            Proof::Keys { current, next } => (current, next.as_ref().map_or(&[], |next| next)),
         };
         let [hash, ..] = device_keys(device);
         let mut pipeline = Pipeline::with_capacity(2);
         // The name first: one without a device is passed over, a device without a name would not be listed.
         pipeline.cmd("ZADD").arg(layout::names_key(device.tenant())).arg(0).arg(device.device());
         let mut call = keeper.scripts.call(Call::Provision, &[&hash]);
-        call.arg(key);
+        call.arg(current).arg(next);
         pipeline.add_command(call);
         let answers = keeper.ask_all(&keeper.link()?, &pipeline).await?;
         Ok(match layout::number_of(answers.into_iter().nth(1))? {
@@ -36,12 +38,13 @@ impl RedisStore {
         let keeper = &self.shared.keeper;
         let [hash, ..] = device_keys(device);
         let mut cmd = redis::cmd("HMGET");
-        cmd.arg(hash).arg(&["i", "s", "a", "m"]);
+        cmd.arg(hash).arg(&["i", "s", "a", "m", "n"]);
         let mut reply = Reply::new(keeper.ask(&keeper.link()?, cmd).await?)?;
         let Some(identity) = reply.maybe_bytes()? else { return Ok(None) };
         let (session, seat, mailbox) = (reply.maybe_bytes()?, reply.maybe_bytes()?, reply.maybe_bytes()?);
+        let next_key = reply.maybe_bytes()?;
         let unreadable = || Error::Unusable(format!("device {device} is in no form this version knows"));
-        let mut read = read_identity(&identity).ok_or_else(unreadable)?;
+        let mut read = read_identity(&identity, next_key.as_deref()).ok_or_else(unreadable)?;
         if let Some(session) = session {
             read_session_fields(&session, &mut read).ok_or_else(unreadable)?;
         }
@@ -56,6 +59,42 @@ impl RedisStore {
         let keeper = &self.shared.keeper;
         let call = keeper.scripts.call(Call::Revoke, &device_keys(device).each_ref().map(String::as_str));
         read_ended(keeper.ask(&keeper.link()?, call).await?)
+    }
+
+    pub(crate) async fn restore(&self, device: &DeviceKey) -> Result<Option<bool>, Error> {
+        match self.change_keys(Call::Restore, device, &[]).await? {
+            0 => Ok(Some(false)),
+            1 => Ok(Some(true)),
+            _ => Ok(None),
+        }
+    }
+
+    pub(crate) async fn set_next_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Result<NextKey, Error> {
+        Ok(match self.change_keys(Call::NextKey, device, key).await? {
+            0 => NextKey::Set,
+            1 => NextKey::Current,
+            2 => NextKey::Plain,
+            _ => NextKey::UnknownDevice,
+        })
+    }
+
+    pub(crate) async fn promote_key(&self, device: &DeviceKey, key: &[u8; 32]) -> Result<Promoted, Error> {
+        Ok(match self.change_keys(Call::PromoteKey, device, key).await? {
+            0 => Promoted::Promoted,
+            1 => Promoted::Current,
+            2 => Promoted::OtherKey,
+            3 => Promoted::Revoked,
+            _ => Promoted::UnknownDevice,
+        })
+    }
+
+    /// Calls one of the scripts that change who a device is; its answer is a number.
+    async fn change_keys(&self, call: Call, device: &DeviceKey, key: &[u8]) -> Result<u64, Error> {
+        let keeper = &self.shared.keeper;
+        let [hash, ..] = device_keys(device);
+        let mut call = keeper.scripts.call(call, &[&hash]);
+        call.arg(key);
+        layout::number_of(Some(keeper.ask(&keeper.link()?, call).await?))
     }
 
     pub(crate) async fn remove(&self, device: &DeviceKey) -> Result<Option<Option<Session>>, Error> {
@@ -195,13 +234,15 @@ fn read_reasserted(answer: Value) -> Result<Reasserted, Error> {
     Ok(Reasserted::Held { head, replaced: reply.session()? })
 }
 
-fn read_identity(bytes: &[u8]) -> Option<Identity> {
+fn read_identity(bytes: &[u8], next: Option<&[u8]>) -> Option<Identity> {
     let mut fields = Fields(bytes);
     let revoked = fields.int::<1>()? == 1;
     let created_ms = fields.int::<7>()?;
     let proof = match fields.0 {
         [] => Proof::Plain,
-        key => Proof::PublicKey(key.try_into().ok()?),
+        current => {
+            Proof::Keys { current: current.try_into().ok()?, next: next.map(<[u8; 32]>::try_from).transpose().ok()? }
+        }
     };
     Some(Identity {
         proof,

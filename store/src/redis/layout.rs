@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! im:{tenant/device}          hash, small enough to stay a listpack (every value ≤ 64 bytes)
-//!   i   revoked 1 · created_ms 7 · public key 0 or 32
+//!   i   revoked 1 · created_ms 7 · current public key 0 or 32
+//!   n   next public key 32                                                              while a change is under way
 //!   s   epoch 7 · boot 8 · attempt 4 · fingerprint 16 · receive_limit 4 · seen_ms 7     from the first attach on
 //!   a   server's incarnation 8 · server's name                                          only while attached
 //!   b   epoch 7 · incarnation 8 · name of the session that the last attach replaced     while attached, if any
@@ -17,6 +18,8 @@
 //! im:{tenant/device}:q        list; entry i has sequence first + i
 //!   1 · generation 7 · expires_ms 7 · key 4 · payload
 //!   2 · generation 7 · expires_ms 7 · key 4 · fingerprint 16 · payload
+//!   3 · generation 7 · expires_ms 7 · key 4 · token 8 · payload
+//!   4 · generation 7 · expires_ms 7 · key 4 · token 8 · fingerprint 16 · payload
 //!   0 · generation 7                                                                    a tombstone
 //! im:{tenant/device}:o        list of at most 64 outcomes, only once there are any
 //!   generation 7 · sequence 7 · at_ms 7 · kind 1 · code 2       0 unknown, 2 rejected, 3 expired,
@@ -28,13 +31,20 @@
 //!                             length of device 1 · tenant/device · payload
 //! im:e:{n}:q                  hash: tenant/device → up to 2 × (queue 8 · last sequence 7), the newest last
 //! im:e:{n}:g                  hash: tenant/group → ms 7 · n 7
+//! im:n:{n}                    hash: role/name of a node → removed 1 · enrolled_ms 7 · public key 32
+//! im:n:{n}:j                  hash: id 8 of a join token → role 1 · expires_ms 7 · uses 4
 //! im:routes, im:servers       hash: name → until_ms 7 · incarnation 8 · description
+//! im:t:{tokens}               hash: token id 8 → secret's SHA-256 32 · created_ms 7 · expires_ms 7 · revoked_ms 7 · rate 4 ·
+//!                             length 1 · tenant · length 1 · name · scopes
+//! im:t:{tokens}:s:tenant      set of the tenant's token ids
+//! im:t:{tokens}:r             sorted set of revoked token ids by revoked_ms; :v counts revocations
+//! im:a:{tenant}               stream of audit records: w token 8 · k what · o object · f from
 //! ```
 //! The outcomes have a list of their own, since a value over 64 bytes would turn the hash into a table four times
 //! its size. An attached device costs about 300 bytes, with one waiting 16-byte message under 600, in use for long 800.
 
 use bytes::Bytes;
-use imlink_protocol::id::{Fingerprint, MessageId};
+use imlink_protocol::id::{Fingerprint, MessageId, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::limits::NUMBER_MAX;
 use imlink_protocol::message::Code;
@@ -74,8 +84,22 @@ pub(super) fn groups_key(shard: usize) -> String {
     format!("im:e:{{{shard}}}:g")
 }
 
+/// The tokens of one tenant.
+pub(super) fn tenant_tokens_key(tenant: &str) -> String {
+    format!("{TOKENS_KEY}:s:{tenant}")
+}
+
+pub(super) fn audit_key(tenant: &str) -> String {
+    format!("im:a:{{{tenant}}}")
+}
+
+pub(super) const TOKENS_KEY: &str = "im:t:{tokens}";
+pub(super) const REVOKED_TOKENS_KEY: &str = "im:t:{tokens}:r";
+pub(super) const REVOCATIONS_KEY: &str = "im:t:{tokens}:v";
 pub(super) const ROUTES_KEY: &str = "im:routes";
 pub(super) const SERVERS_KEY: &str = "im:servers";
+pub(super) const NODES_KEY: &str = "im:n:{n}";
+pub(super) const JOINS_KEY: &str = "im:n:{n}:j";
 
 /// What scripts can calculate with: numbers from 2^53 on, which are no one's, become 2^53.
 pub(super) fn number(value: u64) -> u64 {
@@ -192,13 +216,17 @@ fn read_entry(sequence: u64, bytes: Bytes) -> Result<Entry, Error> {
         let id = MessageId::new(fields.int::<7>()?, sequence);
         let expires_ms = fields.int::<7>()?;
         let key = Key(fields.array()?);
-        let fingerprint = match kind {
-            1 => Fingerprint::NONE,
-            2 => Fingerprint(fields.array()?),
+        let token = match kind {
+            1 | 2 => TokenId::NONE,
+            3 | 4 => TokenId(fields.array()?),
             _ => return None,
         };
+        let fingerprint = match kind {
+            2 | 4 => Fingerprint(fields.array()?),
+            _ => Fingerprint::NONE,
+        };
         let payload = bytes.slice_ref(fields.0);
-        Some(Entry { id, key, fingerprint, expires_ms, payload })
+        Some(Entry { id, key, fingerprint, token, expires_ms, payload })
     };
     read().ok_or_else(|| Error::Unusable(format!("entry {sequence} of a mailbox is in no form this version knows")))
 }

@@ -16,7 +16,8 @@ use parking_lot::{Mutex, RwLock};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, ServerError, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
+    RedisError, ServerError, TlsCertificates, Value,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -52,6 +53,8 @@ pub(super) struct Keeper {
     blocking: Mutex<Vec<MultiplexedConnection>>,
 }
 
+/// How a certificate begins in a file of them.
+const PEM_MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// Idle connections for blocking reads that are kept.
 const BLOCKING_MAX: usize = 4;
 /// Silence after which the system asks the far end for a sign of life.
@@ -64,7 +67,15 @@ impl Keeper {
         let info = url.into_connection_info().map_err(unusable)?;
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE).with_retries(3);
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
-        let client = Client::open(info.set_tcp_settings(tcp)).map_err(unusable)?;
+        // Its name and version are of no use to Redis, and need no right.
+        let login = info.redis_settings().clone().set_skip_set_lib_name();
+        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        let info = info.set_tcp_settings(tcp).set_redis_settings(login);
+        let client = match is_tls {
+            true => tls_client(info, config.tls_ca.clone()),
+            false => Client::open(info),
+        };
+        let client = client.map_err(unusable)?;
         let keeper = Self {
             config,
             scripts: Scripts::new(),
@@ -280,6 +291,16 @@ impl Keeper {
     }
 }
 
+fn tls_client(info: ConnectionInfo, root_cert: Option<Vec<u8>>) -> Result<Client, RedisError> {
+    if root_cert.as_ref().is_some_and(|pem| !pem.windows(PEM_MARK.len()).any(|bytes| bytes == PEM_MARK)) {
+        let why = "the certificate authorities for Redis hold no certificate in PEM";
+        return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
+    }
+    // Where the program chose a provider already, that one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
+}
+
 fn server_error(value: &Value) -> Option<&ServerError> {
     match value {
         Value::ServerError(error) => Some(error),
@@ -303,6 +324,10 @@ fn error_of(error: &ServerError) -> Error {
 fn error_of_connect(error: &RedisError) -> Error {
     match error.kind() {
         ErrorKind::AuthenticationFailed => Error::Unusable(format!("Redis refuses the login: {error}")),
+        _ if error.to_string().contains("invalid peer certificate") => Error::Unusable(format!(
+            "the certificate of Redis is not trusted ({error}): name the authority that signed it, and the host as the \
+             certificate does"
+        )),
         _ => Error::Away(error.to_string()),
     }
 }

@@ -1,6 +1,6 @@
 //! Mailboxes.
 
-use imlink_protocol::id::{Fingerprint, MessageId};
+use imlink_protocol::id::{Fingerprint, MessageId, TokenId};
 use imlink_protocol::limits::PAYLOAD_OVERHEAD;
 use redis::Pipeline;
 
@@ -46,6 +46,10 @@ impl RedisStore {
             &Fingerprint::NONE => &[],
             Fingerprint(bytes) => bytes,
         };
+        let token: &[u8] = match &append.token {
+            &TokenId::NONE => &[],
+            TokenId(bytes) => bytes,
+        };
         call.arg(&link.lineage)
             .arg(&tag_of(&append.id).to_be_bytes())
             .arg(age_ms)
@@ -54,7 +58,8 @@ impl RedisStore {
             .arg(append.mailbox_max)
             .arg(PAYLOAD_OVERHEAD)
             .arg(&append.key.0)
-            .arg(&*append.payload);
+            .arg(&*append.payload)
+            .arg(token);
         let mut reply = Reply::new(keeper.ask(link, call).await?)?;
         Ok(match reply.number()? {
             0 => {

@@ -6,14 +6,17 @@
 //! One server at one address is spoken to. Sentinel and Cluster come with an address source and a connection per
 //! slot range in [`link`]; keys and scripts are made for them.
 
+pub mod acl;
 mod devices;
 mod events;
 mod layout;
 mod link;
 mod mailboxes;
+mod nodes;
 mod script;
 mod server_info;
 mod tables;
+mod tokens;
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use imlink_protocol::id::{Cursor, Fingerprint, MessageId};
 use imlink_store::mailbox::{Appended, Cancelled, Read};
-use imlink_store::session::{Attach, Attached, Head, Proof, Provisioned, Reasserted};
+use imlink_store::session::{Attach, Attached, Head, NextKey, Promoted, Proof, Provisioned, Reasserted};
 use imlink_store::{DeviceKey, Store};
 
 use crate::behaviours;
@@ -13,7 +13,14 @@ behaviours!(
     provisioning_again_replaces_the_proof_and_keeps_mailbox_and_session,
     an_unknown_device_is_refused_everywhere,
     a_revoked_device_is_refused_and_its_session_is_returned,
-    provisioning_lifts_a_revocation,
+    provisioning_again_leaves_a_revocation_in_place,
+    restoring_lifts_a_revocation_and_changes_nothing_else,
+    the_next_key_is_good_beside_the_current_one_until_it_is_promoted,
+    a_promotion_is_repeatable_and_takes_only_the_next_key,
+    a_next_key_follows_only_a_key,
+    provisioning_again_drops_the_next_key_unless_one_is_given,
+    a_revoked_device_promotes_no_key,
+    a_removed_device_leaves_no_key_behind,
     a_removed_device_is_gone_with_its_mailbox,
     ids_of_a_removed_device_do_not_come_back_when_it_is_provisioned_again,
     devices_are_listed_in_order_page_by_page_and_by_tenant,
@@ -22,7 +29,7 @@ behaviours!(
 async fn a_device_shows_how_it_was_provisioned(store: Store) {
     let device = DeviceKey::single("lamp").expect("is a device id");
     assert_eq!(store.identity(&device).await.expect("store"), None);
-    let proof = Proof::PublicKey([5; 32]);
+    let proof = Proof::key([5; 32]);
     assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Created);
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
     assert_eq!((identity.proof, identity.revoked, identity.session, identity.epoch), (proof, false, None, 0));
@@ -44,7 +51,7 @@ async fn provisioning_again_replaces_the_proof_and_keeps_mailbox_and_session(sto
     let new = attach(&store, &hello(&device)).await;
     let ids = fill(&store, &device, 2).await;
     let created_ms = store.identity(&device).await.expect("store").expect("provisioned").created_ms;
-    let proof = Proof::PublicKey([6; 32]);
+    let proof = Proof::key([6; 32]);
     assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Updated);
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
     assert_eq!((identity.proof, identity.created_ms), (proof, created_ms));
@@ -85,13 +92,113 @@ async fn a_revoked_device_is_refused_and_its_session_is_returned(store: Store) {
     assert!(identity.revoked && identity.session.is_none());
 }
 
-async fn provisioning_lifts_a_revocation(store: Store) {
+async fn provisioning_again_leaves_a_revocation_in_place(store: Store) {
     let device = lamp(&store).await;
     store.revoke(&device).await.expect("store");
+    assert_eq!(store.provision(&device, Proof::key([5; 32])).await.expect("store"), Provisioned::Updated);
+    let identity = store.identity(&device).await.expect("store").expect("provisioned");
+    assert_eq!((identity.proof, identity.revoked), (Proof::key([5; 32]), true));
     assert_eq!(store.append(&message(&device, 1)).await.expect("store"), Appended::Revoked);
-    store.provision(&device, Proof::Plain).await.expect("store");
+    assert_eq!(store.attach(&hello(&device)).await.expect("store"), Attached::Revoked);
+}
+
+async fn restoring_lifts_a_revocation_and_changes_nothing_else(store: Store) {
+    let device = lamp(&store).await;
+    assert_eq!(store.restore(&device).await.expect("store"), Some(false), "there was none");
+    let keys = Proof::Keys { current: [5; 32], next: Some([6; 32]) };
+    store.provision(&device, keys).await.expect("store");
+    let before = store.identity(&device).await.expect("store");
+    store.revoke(&device).await.expect("store");
+    assert_eq!(store.append(&message(&device, 1)).await.expect("store"), Appended::Revoked);
+    assert_eq!(store.restore(&device).await.expect("store"), Some(true));
+    assert_eq!(store.restore(&device).await.expect("store"), Some(false), "repeating it is harmless");
+    assert_eq!(store.identity(&device).await.expect("store"), before);
     append(&store, &message(&device, 1)).await;
     attach(&store, &hello(&device)).await;
+    assert_eq!(store.restore(&DeviceKey::single("nobody").expect("an id")).await.expect("store"), None);
+}
+
+/// A device with these keys.
+async fn keyed(store: &Store, current: u8, next: Option<u8>) -> DeviceKey {
+    let device = DeviceKey::single("lamp").expect("is a device id");
+    let proof = Proof::Keys { current: [current; 32], next: next.map(|key| [key; 32]) };
+    store.provision(&device, proof).await.expect("store");
+    device
+}
+
+/// First bytes of a device's keys.
+async fn keys(store: &Store, device: &DeviceKey) -> (u8, Option<u8>) {
+    match store.identity(device).await.expect("store").expect("provisioned").proof {
+        Proof::Keys { current, next } => (current[0], next.map(|key| key[0])),
+        Proof::Plain => panic!("it has keys"),
+    }
+}
+
+async fn the_next_key_is_good_beside_the_current_one_until_it_is_promoted(store: Store) {
+    let device = keyed(&store, 1, None).await;
+    assert_eq!(keys(&store, &device).await, (1, None));
+    assert_eq!(store.set_next_key(&device, &[2; 32]).await.expect("store"), NextKey::Set);
+    assert_eq!(keys(&store, &device).await, (1, Some(2)));
+    assert_eq!(store.promote_key(&device, &[1; 32]).await.expect("store"), Promoted::Current);
+    assert_eq!(keys(&store, &device).await, (1, Some(2)), "a login with the current key changes nothing");
+    assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::Promoted);
+    assert_eq!(keys(&store, &device).await, (2, None), "the older one is good no more");
+}
+
+async fn a_promotion_is_repeatable_and_takes_only_the_next_key(store: Store) {
+    let device = keyed(&store, 1, Some(2)).await;
+    assert_eq!(store.promote_key(&device, &[3; 32]).await.expect("store"), Promoted::OtherKey);
+    assert_eq!(keys(&store, &device).await, (1, Some(2)));
+    assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::Promoted);
+    assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::Current);
+    assert_eq!(store.promote_key(&device, &[1; 32]).await.expect("store"), Promoted::OtherKey, "no way back");
+    assert_eq!(keys(&store, &device).await, (2, None));
+    let nobody = DeviceKey::single("nobody").expect("an id");
+    assert_eq!(store.promote_key(&nobody, &[2; 32]).await.expect("store"), Promoted::UnknownDevice);
+    assert_eq!(store.identity(&nobody).await.expect("store"), None, "nothing of it was made up");
+}
+
+async fn a_next_key_follows_only_a_key(store: Store) {
+    let device = lamp(&store).await;
+    assert_eq!(store.set_next_key(&device, &[2; 32]).await.expect("store"), NextKey::Plain);
+    assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::OtherKey);
+    let identity = store.identity(&device).await.expect("store").expect("provisioned");
+    assert_eq!(identity.proof, Proof::Plain);
+    let device = keyed(&store, 1, None).await;
+    assert_eq!(store.set_next_key(&device, &[1; 32]).await.expect("store"), NextKey::Current);
+    assert_eq!(keys(&store, &device).await, (1, None));
+    store.set_next_key(&device, &[2; 32]).await.expect("store");
+    assert_eq!(store.set_next_key(&device, &[3; 32]).await.expect("store"), NextKey::Set);
+    assert_eq!(keys(&store, &device).await, (1, Some(3)), "the newest next one counts");
+    let nobody = DeviceKey::single("nobody").expect("an id");
+    assert_eq!(store.set_next_key(&nobody, &[2; 32]).await.expect("store"), NextKey::UnknownDevice);
+    assert_eq!(store.identity(&nobody).await.expect("store"), None, "nothing of it was made up");
+}
+
+async fn provisioning_again_drops_the_next_key_unless_one_is_given(store: Store) {
+    let device = keyed(&store, 1, Some(2)).await;
+    keyed(&store, 3, None).await;
+    assert_eq!(keys(&store, &device).await, (3, None));
+    keyed(&store, 4, Some(5)).await;
+    lamp(&store).await;
+    keyed(&store, 6, None).await;
+    assert_eq!(keys(&store, &device).await, (6, None), "what was before `plain` does not come back");
+}
+
+async fn a_revoked_device_promotes_no_key(store: Store) {
+    let device = keyed(&store, 1, Some(2)).await;
+    store.revoke(&device).await.expect("store");
+    assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::Revoked);
+    store.restore(&device).await.expect("store");
+    assert_eq!(keys(&store, &device).await, (1, Some(2)));
+}
+
+async fn a_removed_device_leaves_no_key_behind(store: Store) {
+    let device = keyed(&store, 1, Some(2)).await;
+    store.remove(&device).await.expect("store");
+    assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::UnknownDevice);
+    keyed(&store, 3, None).await;
+    assert_eq!(keys(&store, &device).await, (3, None));
 }
 
 async fn a_removed_device_is_gone_with_its_mailbox(store: Store) {

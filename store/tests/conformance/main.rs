@@ -8,11 +8,13 @@ mod attaching;
 mod events;
 mod identities;
 mod mailboxes;
+mod nodes;
 mod outcomes;
 mod properties;
 mod retries;
 mod scene;
 mod tables;
+mod tokens;
 
 /// Makes a test for each engine of each behaviour, which is an `async fn(Store)` of the module.
 macro_rules! behaviours {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::message::Code;
+use imlink_store::acl::Role;
 use imlink_store::mailbox::{Acknowledge, Append, Appended, Read, State, Stored};
 use imlink_store::session::{Attach, Attached, NewSession, Proof};
 use imlink_store::{Config, DeviceKey, Store};
@@ -17,8 +18,11 @@ pub(crate) fn config() -> Config {
     Config { events_per_shard_max: 100, ..Config::default() }
 }
 
+/// Opens the store as a user who may do what the roles' rules say and nothing else: a command that the rules do not
+/// know fails the behaviour that needs it.
 pub(crate) async fn open(server: &RedisServer) -> Store {
-    Store::redis(&server.url(), config()).await.expect("a fresh Redis is usable")
+    server.set_user("everyone", &Role::ALL);
+    Store::redis(&server.url_of("everyone"), config()).await.expect("a fresh Redis is usable")
 }
 
 /// A provisioned device.
@@ -60,6 +64,7 @@ pub(crate) fn message(device: &DeviceKey, n: u8) -> Append {
         retry: false,
         key: Key([1, 2, 3, n]),
         fingerprint: Fingerprint::NONE,
+        token: TokenId::NONE,
         ttl_s: 0,
         payload: Bytes::copy_from_slice(&[n; 16]),
         mailbox_max: 1000,

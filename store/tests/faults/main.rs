@@ -12,7 +12,7 @@ mod refusals;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Fingerprint};
+use imlink_protocol::id::{Cursor, Fingerprint, TokenId};
 use imlink_protocol::key::Key;
 use imlink_store::mailbox::{Append, Appended, Stored};
 use imlink_store::session::{Attach, Attached, NewSession, Proof};
@@ -41,6 +41,7 @@ fn message(device: &DeviceKey, n: u64) -> Append {
         retry: false,
         key: Key([1, 2, 3, 4]),
         fingerprint: Fingerprint::NONE,
+        token: TokenId::NONE,
         ttl_s: 0,
         payload: Bytes::copy_from_slice(&[7; 16]),
         mailbox_max: 1000,

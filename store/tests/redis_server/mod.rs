@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use imlink_store::acl::{Role, rules};
 use tempfile::TempDir;
 
 /// The process and its folder.
@@ -19,6 +20,11 @@ impl RedisServer {
     /// Without persistence.
     pub(crate) fn start() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "no"])
+    }
+
+    /// With these options and TLS on its only port.
+    pub(crate) fn start_tls(options: &[&str]) -> Self {
+        Self::start_with(&[&["--tls"], options].concat())
     }
 
     /// With these options.
@@ -46,6 +52,23 @@ impl RedisServer {
     /// Its address as a URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Its address as a URL for TLS.
+    pub(crate) fn tls_url(&self) -> String {
+        self.url().replace("redis://", "rediss://")
+    }
+
+    /// Makes a user with the rights of `roles`, whose password is its name.
+    pub(crate) fn set_user(&self, name: &str, roles: &[Role]) {
+        let mut set = redis::cmd("ACL");
+        set.arg("SETUSER").arg(name).arg("reset").arg("on").arg(format!(">{name}"));
+        set.arg(rules(roles)).exec(&mut self.connection()).expect("the rules are valid");
+    }
+
+    /// Its address as a URL with a login of that user.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        self.url().replace("redis://", &format!("redis://{user}:{user}@"))
     }
 
     /// Its address.
@@ -99,8 +122,17 @@ impl Drop for RedisServer {
 }
 
 fn spawn(port: u16, folder: &TempDir, options: &[String]) -> Child {
+    // Not an option of redis-server: which of its two ports is open.
+    let (is_tls, options) = match options.split_first() {
+        Some((first, rest)) if first == "--tls" => (true, rest),
+        _ => (false, options),
+    };
+    let port = port.to_string();
+    // A redis-server built without TLS does not know the other option.
+    let ports: &[&str] = if is_tls { &["--port", "0", "--tls-port", &port] } else { &["--port", &port] };
     Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(ports)
+        .args(["--bind", "127.0.0.1"])
         .args(options)
         .current_dir(folder.path())
         .stdout(Stdio::null())

@@ -82,7 +82,7 @@ impl Rng for NoRng {
 pub extern "C" fn device_main() -> bool {
     let mut state = State::<NoopRawMutex, _>::new(Readings);
     let routes = [SocketAddr::from(([10, 0, 0, 1], 7000))];
-    let config = Config { interface: LAMP, ..Config::new("lamp-1", &routes) };
+    let config = Config { interface: LAMP, ..Config::plain("lamp-1", &routes) };
     let Ok(mut device) = imlink_device_client::new(&mut state, config, NoNetwork, NoRng) else {
         return false;
     };

@@ -22,7 +22,8 @@ pub fn run(api: SocketAddr, count: usize) -> anyhow::Result<()> {
             write!(
                 requests,
                 "PUT /v1/devices/{device} HTTP/1.1\r\nHost: imlink\r\nAuthorization: Bearer {TOKEN}\r\n\
-                 Content-Length: 0\r\n\r\n"
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{PLAIN}",
+                PLAIN.len()
             )?;
         }
         stream.write_all(&requests)?;
@@ -51,4 +52,5 @@ fn read_responses(stream: &mut TcpStream, unparsed: &mut Vec<u8>, mut missing: u
     Ok(())
 }
 
+const PLAIN: &str = r#"{"proof":"plain"}"#;
 const PIPELINED: usize = 256;

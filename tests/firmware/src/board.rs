@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use imlink_protocol::key_pair::PrivateKey;
+use imlink_tests::device::private_key;
+use imlink_tests::node::ROUTE_KEYS;
 use imlink_tests::process::Process;
 use imlink_tests::wait::eventually;
 use serde_json::json;
@@ -35,8 +38,18 @@ pub struct Board {
 }
 
 impl Setup {
-    /// The device `device`, which logs in at one of `routes` (addresses on this machine's loopback).
+    /// The device `device` with the key that tests provision it with, which logs in at one of `routes` (addresses on
+    /// this machine's loopback).
     pub fn new(device: &str, routes: &[SocketAddr]) -> Self {
+        let mut setup = Self::plain(device, routes).with(&format!("private_key={}", private_key(device).reveal()));
+        for key in ROUTE_KEYS {
+            setup = setup.with(&format!("route_key={}", PrivateKey::new(key).public()));
+        }
+        setup
+    }
+
+    /// A device without a key, whose links are plain.
+    pub fn plain(device: &str, routes: &[SocketAddr]) -> Self {
         Self { device: device.into(), routes: routes.to_vec(), arguments: Vec::new(), qemu: Vec::new() }
     }
 

@@ -72,7 +72,7 @@ pub fn welcome(epoch: u64) -> Welcome<'static> {
         event_window: 8,
         event_position: 0,
         time_ms: 0,
-        ticket: b"",
+        grant: b"",
     }
 }
 

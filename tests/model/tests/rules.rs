@@ -37,6 +37,7 @@ needed! {
     a_repeated_request_without_its_key_doubles: IdempotencyKeyIsRemembered in "repeated" breaks Doubled(_),
     an_append_that_does_not_tell_the_session_waits_for_a_heartbeat: AppendReturnsSession in "prompt" breaks Lost(_),
     // §6.3
+    a_counted_epoch_below_the_devices_own_repeats: EpochIsTheTime | EpochExceedsDevicesLast in "rollback-retry" breaks OldEndedNew(_) | OldReplacedNew(_),
     a_late_attempt_beats_a_newer_one: LateAttemptIsRefused in "link" breaks OldReplacedNew(_),
     a_late_attach_of_an_earlier_boot_beats_a_newer_one: OtherBootNamesTheEpoch in "reboot" breaks OldReplacedNew(_),
     an_epoch_by_counting_repeats: EpochIsTheTime in "servers-rollback" breaks OldReplacedNew(_) | OldEndedNew(_),
@@ -51,6 +52,7 @@ needed! {
     poison_blocks_the_mailbox: PoisonIsGivenUp in "poison" breaks NotAttached | Lost(_),
     attempts_counted_over_progress_fail_too_early: ProgressResetsAttempts in "flapping" breaks FalseState(..),
     a_read_that_does_not_raise_offered_leaves_a_second_handing_unmarked: ReadRaisesOffered in "forgetful" breaks Unmarked(_),
+    a_counted_epoch_lets_a_late_detach_of_an_earlier_run_remove_a_newer_session: EpochIsTheTime | DetachNamesTheIncarnation in "servers-rollback" breaks OldEndedNew(_),
     a_late_detach_removes_a_newer_session: DetachNamesTheEpoch in "link" breaks OldEndedNew(_),
     a_dead_connection_takes_a_newer_one_out_of_the_table: TableRemovesOwnEntry in "link" breaks OldEndedNew(_),
     // §6.4
@@ -94,6 +96,7 @@ needed! {
     a_deliver_out_of_turn_is_forgotten: ElseMoreWaiting in "prompt" breaks Lost(_),
     a_deliver_while_attaching_is_forgotten: AttachingSetsMoreWaiting in "prompt" breaks Lost(_),
     a_flag_cleared_by_the_reply_forgets_a_deliver: ReadClearsFlagWhenAsked in "prompt" breaks Lost(_),
+    a_reply_to_an_earlier_read_goes_out_again: ReadSkipsWhatWasSent | DropsBelowCursor in "prompt" breaks Doubled(_),
     // §7 forwarding a call
     a_call_while_attaching_is_denied: CallWaitsWhileAttaching | NotHereNamesTheEpoch in "calls" breaks CallDenied(_),
     a_stale_cache_says_offline: LooksUpBeforeOffline in "calls-half-open" breaks CallDenied(_),
@@ -112,4 +115,33 @@ needed! {
     a_queue_renamed_at_boot_counts_twice: QueueIncarnationOutlivesBoot in "events" breaks EventTwice(_),
     an_empty_queue_with_its_old_name_loses: EmptyQueueIsNewIncarnation in "events-in-ram" breaks EventLost(_),
     an_event_dropped_when_sent_is_lost: EventsAreKeptUntilAcked in "events" breaks EventLost(_),
+}
+
+/// What becomes of a scenario when the rule is broken that others cover for.
+fn is_covered_for(name: &str, rule: Rule) {
+    let kept = Scenario::named(name).expect("a scenario of that name");
+    let broken = explore(&kept.breaking(rule));
+    assert_eq!(broken.violation, None, "{rule:?} in `{name}` is needed: it belongs above");
+    // Its switch does something: other states can be reached.
+    assert_ne!(broken.states, explore(&kept).states, "{rule:?} in `{name}`");
+}
+
+macro_rules! covered {
+    ($($test:ident: $rule:ident in $scenario:literal),* $(,)?) => {$(
+        #[test]
+        fn $test() {
+            is_covered_for($scenario, Rule::$rule);
+        }
+    )*};
+}
+
+// Broken alone, these change what happens and no promise breaks; decision 0001 says which rules cover for them.
+covered! {
+    an_attach_retried_for_a_dead_socket_breaks_no_promise: AttachRetriesWhileSocketLives in "link",
+    a_read_of_another_session_breaks_no_promise: ReadNamesItsSession in "rollback",
+    expiry_in_flight_breaks_no_promise: InFlightIsNotExpired in "expiry-order",
+    two_reads_at_a_time_break_no_promise: OneReadAtATime in "prompt",
+    a_reply_to_an_earlier_read_is_dropped_by_the_device: ReadSkipsWhatWasSent in "prompt",
+    a_kick_of_a_dead_incarnation_breaks_no_promise: KickNamesTheIncarnation in "servers",
+    a_route_that_keeps_its_cache_over_a_kick_breaks_no_promise: KickDropsRouteCache in "calls",
 }

@@ -55,7 +55,7 @@ async fn a_stranger_that_sends_no_hello_is_told_why_and_counted() {
     for (what, bytes, code, reason) in before_hello() {
         let label = format!("reason=\"{reason}\"");
         let before = node.api().metric("imlink_server_closed_total", &label).await;
-        let mut wire = Wire::connect(node.devices()).await;
+        let mut wire = Wire::connect(node.plain()).await;
         wire.write(&bytes).await;
         let words = wire.last_words(SOON).await;
         let told: Vec<_> = words.iter().map(imlink_tests::wire::Body::read::<ToDevice<'_>>).collect();
@@ -90,12 +90,12 @@ fn in_session() -> Vec<(&'static str, Vec<u8>, GoAwayReason, &'static str)> {
 async fn an_attached_device_that_breaks_a_rule_is_told_why_and_counted() {
     let node = Node::gateway(&[]).await;
     let bystander = Bystander::attach(&node.api(), node.devices(), node.backends()).await;
-    node.api().provision("hostile").await;
+    node.api().provision_plain("hostile").await;
     for (attempt, (what, bytes, reason, counted)) in (1..).zip(in_session()) {
         let label = format!("reason=\"{counted}\"");
         let before = node.api().metric("imlink_server_closed_total", &label).await;
         let greeting = Hello { attempt, event_queue: 9, ..hello("hostile") };
-        let (mut wire, answer) = Wire::attach(node.devices(), greeting).await;
+        let (mut wire, answer) = Wire::attach(node.plain(), greeting).await;
         assert!(matches!(answer.read(), ToDevice::Welcome(_)), "{what}: {answer:?}");
         wire.write(&bytes).await;
         let words = wire.last_words(SOON).await;
@@ -111,8 +111,8 @@ async fn an_attached_device_that_breaks_a_rule_is_told_why_and_counted() {
 #[tokio::test]
 async fn a_device_that_writes_byte_by_byte_is_served() {
     let node = Node::gateway(&[]).await;
-    node.api().provision("slow").await;
-    let mut wire = Wire::connect(node.devices()).await;
+    node.api().provision_plain("slow").await;
+    let mut wire = Wire::connect(node.plain()).await;
     let ping = FromDevice::Ping { next_ms: 60_000 };
     for bytes in [framed(&FromDevice::Hello(hello("slow"))), framed(&ping)] {
         for byte in bytes {
@@ -128,8 +128,8 @@ async fn a_device_that_writes_byte_by_byte_is_served() {
 #[tokio::test]
 async fn several_frames_in_one_write_are_all_taken() {
     let node = Node::gateway(&[]).await;
-    node.api().provision("fast").await;
-    let mut wire = Wire::connect(node.devices()).await;
+    node.api().provision_plain("fast").await;
+    let mut wire = Wire::connect(node.plain()).await;
     let ping = framed(&FromDevice::Ping { next_ms: 60_000 });
     wire.write(&[framed(&FromDevice::Hello(hello("fast"))), ping.clone(), ping].concat()).await;
     let kinds: Vec<_> = [wire.next().await, wire.next().await, wire.next().await].into_iter().flatten().collect();
@@ -142,8 +142,8 @@ async fn a_hello_that_does_not_end_in_time_is_cut() {
     let node = Node::gateway(&["server.hello_deadline_s=1"]).await;
     let bystander = Bystander::attach(&node.api(), node.devices(), node.backends()).await;
     let whole = framed(&FromDevice::Hello(hello("bystander")));
-    let mut silent = Wire::connect(node.devices()).await;
-    let mut half = Wire::connect(node.devices()).await;
+    let mut silent = Wire::connect(node.plain()).await;
+    let mut half = Wire::connect(node.plain()).await;
     half.write(&whole[..whole.len() / 2]).await;
     for wire in [&mut silent, &mut half] {
         let words = wire.last_words(SOON).await;
@@ -158,8 +158,8 @@ async fn a_hello_that_does_not_end_in_time_is_cut() {
 async fn a_frame_that_stays_partial_ends_the_session() {
     let node = Node::gateway(&["server.partial_frame_s=1"]).await;
     let bystander = Bystander::attach(&node.api(), node.devices(), node.backends()).await;
-    node.api().provision("stuck").await;
-    let (mut wire, _) = Wire::attach(node.devices(), hello("stuck")).await;
+    node.api().provision_plain("stuck").await;
+    let (mut wire, _) = Wire::attach(node.plain(), hello("stuck")).await;
     let whole = framed(&FromDevice::Event { sequence: 1, key: Key::raw("button"), payload: &[1; 40] });
     // A drop now and then does not renew the time.
     for byte in &whole[..8] {
@@ -178,7 +178,7 @@ async fn truncated_frames_and_closed_sockets_leave_nothing_behind() {
     let bystander = Bystander::attach(&node.api(), node.devices(), node.backends()).await;
     let whole = framed(&FromDevice::Hello(hello("bystander")));
     for cut in 0..whole.len() {
-        let mut wire = Wire::connect(node.devices()).await;
+        let mut wire = Wire::connect(node.plain()).await;
         wire.write(&whole[..cut]).await;
     }
     let api = node.api();
@@ -197,7 +197,7 @@ async fn a_flood_of_half_open_connections_disturbs_nobody_and_costs_little() {
     let almost = framed(&FromDevice::Hello(Hello { ticket: &[1; 200], ..hello("bystander") }));
     let mut flood = Vec::new();
     for _ in 0..2000 {
-        let mut wire = Wire::connect(node.devices()).await;
+        let mut wire = Wire::connect(node.plain()).await;
         wire.write(&almost[..almost.len() - 1]).await;
         flood.push(wire);
     }
@@ -218,7 +218,7 @@ async fn random_bytes_never_end_the_process() {
     let seed = std::process::id();
     println!("seed {seed}");
     let mut random = Random(u64::from(seed));
-    for listener in [node.devices(), node.backends(), node.http()] {
+    for listener in [node.devices(), node.plain(), node.backends(), node.http()] {
         for _ in 0..300 {
             let mut wire = Wire::connect(listener).await;
             let len = 1 + random.below(600);
@@ -268,8 +268,24 @@ impl Random {
 #[tokio::test]
 async fn a_cursor_from_the_far_future_is_refused() {
     let node = Node::gateway(&[]).await;
-    node.api().provision("liar").await;
+    node.api().provision_plain("liar").await;
     let cursor = Cursor::new((1 << 53) - 1, 9);
-    let (_, answer) = Wire::attach(node.devices(), Hello { cursor, ..hello("liar") }).await;
+    let (_, answer) = Wire::attach(node.plain(), Hello { cursor, ..hello("liar") }).await;
     assert!(matches!(answer.read(), ToDevice::Reject { code: RejectCode::Cursor, .. }), "{answer:?}");
+}
+
+#[tokio::test]
+async fn strangers_show_in_a_metric_until_they_are_gone() {
+    let node = Node::gateway(&[]).await;
+    let api = node.api();
+    let is = async |count: f64| {
+        eventually(&format!("{count} half-open connections"), SOON, async || {
+            (api.metric("imlink_server_half_open", "").await == count).then_some(())
+        })
+        .await;
+    };
+    let strangers = [Wire::connect(node.plain()).await, Wire::connect(node.plain()).await];
+    is(2.0).await;
+    drop(strangers);
+    is(0.0).await;
 }

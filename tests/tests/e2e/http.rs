@@ -225,3 +225,19 @@ async fn without_its_store_a_gateway_says_503_and_when_to_come_back() {
     assert!(back.elapsed() < Duration::from_secs(3), "first send only after {:?}", back.elapsed());
     assert_eq!(device.link().map(|link| link.sessions), Some(1), "the device was sent away");
 }
+
+#[tokio::test]
+async fn every_metric_of_a_gateway_is_documented() {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/LIMITS.md")).unwrap();
+    let (_node, api) = gateway_with_device(&[]).await;
+    // Some appear with their first count only.
+    assert_eq!(api.call("lamp", "echo", "", *b"x").await.status, 404);
+    let metrics = api.get("/metrics").await;
+    let text = String::from_utf8(metrics.body).unwrap();
+    let kinds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    assert!(kinds.len() > 30, "{text}");
+    for (name, kind) in kinds {
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        assert!(document.contains(&format!("`{name}`")) || document.contains(&format!("`{name}{{")), "{name}");
+    }
+}

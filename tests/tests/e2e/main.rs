@@ -6,4 +6,5 @@ mod cluster;
 mod http;
 mod link_ports;
 mod main_job;
+mod membership;
 mod real_input;

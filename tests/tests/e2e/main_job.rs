@@ -297,15 +297,15 @@ async fn a_group_goes_on_where_it_committed() {
 async fn a_removed_device_is_cut_within_two_seconds_and_stays_out() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
-    api.provision("lamp").await;
-    let (mut wire, _) = Wire::attach(node.devices(), hello("lamp")).await;
+    api.provision_plain("lamp").await;
+    let (mut wire, _) = Wire::attach(node.plain(), hello("lamp")).await;
     let began = Instant::now();
     assert_eq!(api.delete("/v1/devices/lamp").await.status, 204);
     let words = wire.last_words(Duration::from_secs(2)).await;
     assert!(began.elapsed() < Duration::from_secs(2));
     let told = words.last().map(imlink_tests::wire::Body::read::<ToDevice<'_>>);
     assert!(matches!(told, Some(ToDevice::GoAway { reason: GoAwayReason::Revoked, .. })), "{told:?}");
-    let (_, answer) = Wire::attach(node.devices(), Hello { attempt: 2, ..hello("lamp") }).await;
+    let (_, answer) = Wire::attach(node.plain(), Hello { attempt: 2, ..hello("lamp") }).await;
     assert!(matches!(answer.read(), ToDevice::Reject { .. }), "{answer:?}");
 }
 
@@ -321,9 +321,9 @@ async fn a_revoked_device_is_cut_within_two_seconds_and_stays_out() {
     .await;
     assert!(began.elapsed() < Duration::from_secs(2));
     assert!(!api.is_online("lamp").await);
-    // Provisioned anew, it may come back.
+    // Restored, it may come back.
     drop(device);
-    api.provision("lamp").await;
+    assert_eq!(api.restore("lamp").await.status, 200);
     let device = Device::start("lamp", &[node.devices()]);
     device.attached(1).await;
 }
@@ -332,19 +332,19 @@ async fn a_revoked_device_is_cut_within_two_seconds_and_stays_out() {
 async fn a_newer_attachment_wins_and_the_older_is_told() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
-    api.provision("lamp").await;
-    let (mut old, welcome) = Wire::attach(node.devices(), hello("lamp")).await;
+    api.provision_plain("lamp").await;
+    let (mut old, welcome) = Wire::attach(node.plain(), hello("lamp")).await;
     let ToDevice::Welcome(first) = welcome.read() else { panic!("{welcome:?}") };
     let first_epoch = first.epoch;
     let (mut new, welcome) =
-        Wire::attach(node.devices(), Hello { attempt: 2, epoch: first_epoch, ..hello("lamp") }).await;
+        Wire::attach(node.plain(), Hello { attempt: 2, epoch: first_epoch, ..hello("lamp") }).await;
     let ToDevice::Welcome(second) = welcome.read() else { panic!("{welcome:?}") };
     assert!(second.epoch > first_epoch);
     let words = old.last_words(SOON).await;
     let told = words.last().map(imlink_tests::wire::Body::read::<ToDevice<'_>>);
     assert!(matches!(told, Some(ToDevice::GoAway { reason: GoAwayReason::Replaced, .. })), "{told:?}");
     // A late attach of the older attempt does not beat the newer session.
-    let (_, late) = Wire::attach(node.devices(), hello("lamp")).await;
+    let (_, late) = Wire::attach(node.plain(), hello("lamp")).await;
     assert!(matches!(late.read(), ToDevice::Reject { .. }), "{late:?}");
     let sent = api.send("lamp", "led/set", "", *b"x").await;
     let message = new.next().await.expect("the message");

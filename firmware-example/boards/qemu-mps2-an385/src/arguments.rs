@@ -4,6 +4,8 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use heapless::{String, Vec};
+use imlink_device_client::{Config, Keys};
+use imlink_protocol::key_pair::{KEY_LEN, PrivateKey, Psk, PublicKey};
 
 use crate::host;
 
@@ -11,6 +13,12 @@ use crate::host;
 pub(crate) struct Arguments {
     pub(crate) device: String<64>,
     pub(crate) routes: Vec<SocketAddr, 4>,
+    /// The device's private key; without one its links are plain.
+    private_key: Option<PrivateKey>,
+    /// The public keys of its routes.
+    route_keys: Vec<[u8; KEY_LEN], 2>,
+    /// The secret of its fleet.
+    psk: Option<Psk>,
     pub(crate) has_flash: bool,
     /// How many times as fast as the board's its clock runs.
     pub(crate) speed: u32,
@@ -21,13 +29,22 @@ pub(crate) enum Wrong {
     Argument(String<64>),
     NoDevice,
     NoRoute,
+    NoRouteKey,
 }
 
 impl Arguments {
     /// Reads the command line that semihosting gives.
     pub(crate) fn read() -> Result<Self, Wrong> {
         let mut line = [0; 512];
-        let mut arguments = Self { device: String::new(), routes: Vec::new(), has_flash: true, speed: 1 };
+        let mut arguments = Self {
+            device: String::new(),
+            routes: Vec::new(),
+            private_key: None,
+            route_keys: Vec::new(),
+            psk: None,
+            has_flash: true,
+            speed: 1,
+        };
         // The first word names the program.
         for word in host::command_line(&mut line).split(' ').skip(1) {
             arguments
@@ -37,7 +54,20 @@ impl Arguments {
         match (arguments.device.is_empty(), arguments.routes.is_empty()) {
             (true, _) => Err(Wrong::NoDevice),
             (_, true) => Err(Wrong::NoRoute),
+            _ if arguments.private_key.is_some() && arguments.route_keys.is_empty() => Err(Wrong::NoRouteKey),
             _ => Ok(arguments),
+        }
+    }
+
+    /// Who the device is, as the client wants it.
+    pub(crate) fn config(&self) -> Config<'_> {
+        match &self.private_key {
+            None => Config::plain(&self.device, &self.routes),
+            Some(private_key) => {
+                let psk = self.psk.as_ref().map(Psk::bytes);
+                let keys = Keys { private_key: private_key.bytes(), route_keys: &self.route_keys, psk };
+                Config::new(&self.device, &self.routes, keys)
+            }
         }
     }
 
@@ -46,6 +76,9 @@ impl Arguments {
         match name {
             "device" => self.device = String::try_from(value).ok()?,
             "route" => self.routes.push(value.parse().ok()?).ok()?,
+            "private_key" => self.private_key = Some(value.parse().ok()?),
+            "route_key" => self.route_keys.push(value.parse::<PublicKey>().ok()?.0).ok()?,
+            "psk" => self.psk = Some(value.parse().ok()?),
             "flash" => self.has_flash = value != "no",
             "speed" => self.speed = value.parse().ok().filter(|speed| (1..=10_000).contains(speed))?,
             _ => return None,
@@ -57,10 +90,14 @@ impl Arguments {
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // The value may be a secret.
             Self::Argument(word) => write!(
                 f,
-                "`{word}` is no argument; there are device=ID, route=IP:PORT (up to 4), flash=no, speed=1…10000"
+                "`{}` is no argument; there are device=ID, route=IP:PORT (up to 4), private_key=HEX, route_key=HEX (up to \
+                 2), psk=HEX, flash=no, speed=1…10000",
+                word.split('=').next().unwrap_or_default()
             ),
+            Self::NoRouteKey => f.write_str("route_key=HEX is missing: what the device pins"),
             Self::NoDevice => f.write_str("device=ID is missing"),
             Self::NoRoute => f.write_str("route=IP:PORT is missing"),
         }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Arguments (QEMU: `-semihosting-config …,arg=fw,arg=NAME=VALUE`): `device=ID`, `route=IP:PORT` (up to four),
-//! `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
+//! `private_key=HEX`, `route_key=HEX` (current and next) and `psk=HEX`, which on a real board are flashed; without a
+//! private key the links are plain. `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
 #![no_std]
 #![no_main]
 
@@ -30,7 +31,7 @@ mod stack;
 use embassy_executor::Spawner;
 use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
 use imlink_device_client::flash::FlashStore;
-use imlink_device_client::{Config, Rng};
+use imlink_device_client::Rng;
 use imlink_firmware_app::{Board, Memory};
 use log::error;
 use static_cell::{ConstStaticCell, StaticCell};
@@ -100,7 +101,7 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
         None
     };
     let board = Board { led: Led, thermometer: Tmp105, stack_use: stack::measure, reset: host::reset };
-    let config = Config::new(&arguments.device, &arguments.routes);
+    let config = arguments.config();
     let ended = imlink_firmware_app::run(memory, stack, config, HostRng, board, flash).await;
     error!("the device stopped: {ended}");
     host::exit(false);

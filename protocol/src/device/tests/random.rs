@@ -40,7 +40,7 @@ enum Frame {
     Cancel(u32),
     EventAck(u64),
     Describe(u32),
-    Ticket(Vec<u8>),
+    Grant(Vec<u8>),
     GoAway(u32),
 }
 
@@ -60,7 +60,7 @@ fn frames() -> impl Strategy<Value = Frame> {
         1 => (0u32..20).prop_map(Frame::Cancel),
         3 => (0u64..6).prop_map(Frame::EventAck),
         1 => any::<u32>().prop_map(Frame::Describe),
-        1 => prop::collection::vec(any::<u8>(), 0..300).prop_map(Frame::Ticket),
+        1 => prop::collection::vec(any::<u8>(), 0..300).prop_map(Frame::Grant),
         1 => any::<u32>().prop_map(Frame::GoAway),
     ]
 }
@@ -91,9 +91,9 @@ fn to_device(frame: &Frame) -> ToDevice<'_> {
             event_window: window,
             event_position: position,
             time_ms: 0,
-            ticket: b"t",
+            grant: b"t",
         }),
-        Frame::Redirect => ToDevice::Redirect { address: "10.0.0.1:1", ticket: b"t" },
+        Frame::Redirect => ToDevice::Redirect { address: "10.0.0.1:1", grant: b"t" },
         Frame::Reject(retry_after_s) => ToDevice::Reject { code: RejectCode::Ticket, retry_after_s },
         Frame::Pong(now_ms) => ToDevice::Pong { now_ms },
         Frame::Probe => ToDevice::Probe,
@@ -103,7 +103,7 @@ fn to_device(frame: &Frame) -> ToDevice<'_> {
         Frame::Cancel(request) => ToDevice::Cancel { request },
         Frame::EventAck(sequence) => ToDevice::EventAck { sequence },
         Frame::Describe(offset) => ToDevice::Describe { offset },
-        Frame::Ticket(ref ticket) => ToDevice::Ticket { ticket },
+        Frame::Grant(ref grant) => ToDevice::Grant { grant },
         Frame::GoAway(reconnect_after_s) => ToDevice::GoAway { reason: GoAwayReason::Draining, reconnect_after_s },
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use imlink_backend_client::Client;
+use imlink_link::seal::NodeKey;
 use imlink_protocol::link::backend::Wait;
 use imlink_protocol::{Fingerprint, MessageId};
 use imlink_route::request::{Call, Send};
@@ -15,10 +16,22 @@ use imlink_store::{DeviceKey, Store};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use node::{Got, Manner, Node};
+pub(crate) use node::{Got, Manner, Node, sealed};
 
 pub(crate) const TOKEN: &str = "token-of-the-tests";
 pub(crate) const SECRET: &str = "secret-of-the-cluster";
+
+/// The key of every route here.
+pub(crate) fn route_key() -> NodeKey {
+    NodeKey::from_bytes([0xaa; 32]).unwrap()
+}
+
+/// The key of the IM-server `name`.
+pub(crate) fn key_of(name: &str) -> NodeKey {
+    let mut bytes = [0x55; 32];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(byte, of)| *byte = of);
+    NodeKey::from_bytes(bytes).unwrap()
+}
 
 /// A route with its store; it leaves when `shutdown` is cancelled.
 pub(crate) struct Setup {
@@ -34,9 +47,11 @@ pub(crate) fn config(limits: Limits) -> Config {
         http_listen: None,
         backend_listen: any,
         node_listen: any,
-        device_listen: any,
+        device_listen: None,
+        plain_listen: any,
         token: TOKEN.into(),
         cluster_secret: SECRET.into(),
+        node_key: Some(route_key()),
         limits,
         ..Config::default()
     }
@@ -114,6 +129,7 @@ pub(crate) fn send(device: &str, wait: Wait) -> Send {
         wait,
         timeout: Some(Duration::from_secs(5)),
         idempotency_key: None,
+        token: imlink_protocol::TokenId::NONE,
         payload: Bytes::from_static(b"on"),
     }
 }

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use imlink_link::{Link, OUTBOX_LEN_DEFAULT, Sender, over_tcp};
+use imlink_link::seal::{self, NodeKey, SealError};
+use imlink_link::{Link, OUTBOX_LEN_DEFAULT, Sender};
 use imlink_protocol::link::node::{CallDevice, CallFailure, Deliver, Load, Register, ToRoute, ToServer};
 use imlink_protocol::message::Code;
-use imlink_protocol::{Epoch, MessageId, VERSION, frame, ticket};
+use imlink_protocol::{Epoch, MessageId, VERSION, frame};
 use imlink_store::mailbox::Acknowledge;
+use imlink_store::node::NodeRole;
 use imlink_store::{DeviceKey, Store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::{SECRET, Setup, until};
+use super::{Setup, key_of, route_key, until};
 
 /// What a node does with what it is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,12 @@ pub(crate) struct Node {
     _devices: Option<TcpListener>,
 }
 
+/// A sealed link to `route-1` at `at`, under `key` as the server `name`.
+pub(crate) async fn sealed(at: SocketAddr, name: &str, key: &NodeKey) -> Result<Link, SealError> {
+    let stream = TcpStream::connect(at).await.unwrap();
+    seal::connect(stream, name, "route-1", key, &route_key().public(), OUTBOX_LEN_DEFAULT).await
+}
+
 static INCARNATIONS: AtomicU64 = AtomicU64::new(1000);
 
 impl Node {
@@ -73,15 +81,15 @@ impl Node {
     }
 
     pub(crate) async fn dial(at: SocketAddr, store: Store, name: &str, is_reachable: bool) -> Self {
-        let stream = TcpStream::connect(at).await.unwrap();
-        let link = over_tcp(stream, OUTBOX_LEN_DEFAULT).unwrap();
+        store.enrol_node(NodeRole::Server, name, key_of(name).public().0, None).await.unwrap();
+        let link = sealed(at, name, &key_of(name)).await.unwrap();
         Self::over(link, store, name, is_reachable).await
     }
 
     /// A registered node over `link`.
     pub(crate) async fn over(link: Link, store: Store, name: &str, is_reachable: bool) -> Self {
         let mut node = Self::silent(link, store, name, is_reachable).await;
-        node.register(SECRET);
+        node.register();
         assert!(matches!(node.next().await, Got::Registered { .. }));
         node.load(Load::default());
         node
@@ -122,14 +130,13 @@ impl Node {
         }
     }
 
-    pub(crate) fn register(&self, secret: &str) {
+    pub(crate) fn register(&self) {
         let address = self.address();
         let register = Register {
             version: VERSION,
-            proof: ticket::server_proof(secret.as_bytes(), &self.name, self.incarnation),
-            server: &self.name,
             incarnation: self.incarnation,
             device_address: &address,
+            plain_address: &address,
             capacity: 1000,
             labels: "zone=eu",
         };

@@ -1,8 +1,8 @@
 -- lineage, tag of the append's id, age in ms of its first try ('' when this is it), fingerprint ('' for none),
--- ttl in s, most waiting, bytes a frame adds, key, payload
+-- ttl in s, most waiting, bytes a frame adds, key, payload, token ('' for none)
 local lineage, tag, age, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local ttl, waiting_max, overhead = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local key, payload = ARGV[8], ARGV[9]
+local key, payload, token = ARGV[8], ARGV[9], ARGV[10]
 
 local RECENT = 16
 local d = load('r0', 'r1', 'r2', 'r3', 't', 'l')
@@ -51,7 +51,8 @@ if ttl > 0 then
   expires = now(d) + ttl * 1000
   if d.next_expiry == 0 or expires < d.next_expiry then d.next_expiry = expires end
 end
-call('RPUSH', QUEUE, pack('>I1I7I7', fingerprint == '' and 1 or 2, d.generation, expires) .. key .. fingerprint .. payload)
+local kind = (fingerprint == '' and 1 or 2) + (token == '' and 0 or 2)
+call('RPUSH', QUEUE, pack('>I1I7I7', kind, d.generation, expires) .. key .. token .. fingerprint .. payload)
 d.last, d.waiting = sequence, d.waiting + 1
 if d.seat then d.offered = sequence end
 

@@ -11,10 +11,10 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
 use imlink_bench::layout::TaskServer;
 use imlink_bench::usage::{Mark, Server as Process};
-use imlink_bench::wire::imlink::{TOKEN, device_id};
+use imlink_bench::wire::imlink::device_id;
 use imlink_link::{Link, OUTBOX_LEN_DEFAULT};
 use imlink_protocol::frame;
-use imlink_protocol::id::Fingerprint;
+use imlink_protocol::id::{Fingerprint, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::link::node::{Deliver, Registered, ToRoute, ToServer};
 use imlink_server::{Config, Limits, Login, Server};
@@ -103,17 +103,23 @@ async fn start(form: Form, store: &Store) -> anyhow::Result<(Link, SocketAddr)> 
         Form::Loop => {
             let config = Config {
                 name: "loop".into(),
-                listen: ([127, 0, 0, 1], 0).into(),
+                listen: None,
                 advertise: String::new(),
+                plain_listen: Some(([127, 0, 0, 1], 0).into()),
+                plain_advertise: String::new(),
+                allow_plain: false,
                 labels: String::new(),
                 login: Login::Direct,
-                cluster_secret: TOKEN.into(),
+                keys: None,
+                fleet_psks: Default::default(),
+                node_key: None,
                 io_threads: 1,
+                handshake_threads: 1,
                 limits: Limits::default(),
             };
             let server = Server::start(config, store.clone(), imlink_server::metrics::Metrics::default())?;
             server.add_link(there);
-            let address = server.device_address();
+            let address = server.plain_address().context("no plain listener")?;
             tokio::spawn(server.run(Default::default(), Default::default()));
             address
         }
@@ -164,6 +170,7 @@ impl Driver {
             retry: false,
             key: Key::raw("led/set"),
             fingerprint: Fingerprint::NONE,
+            token: TokenId::NONE,
             ttl_s: 0,
             payload,
             mailbox_max: 1_000,
@@ -176,6 +183,7 @@ impl Driver {
             key: append.key,
             expires_ms: stored.expires_ms,
             report: true,
+            token: TokenId::NONE,
             payload: &append.payload,
         };
         imlink_link::encode_onto(&ToServer::Deliver(deliver), &mut self.frames)?;

@@ -75,7 +75,7 @@ impl Io {
             event_window: imlink_protocol::limits::EVENT_WINDOW_MAX,
             event_position: new.event_position,
             time_ms: new.now_ms,
-            ticket: &[],
+            grant: &[],
         }));
         let mut session = Session::new(now, &opening);
         let head = MailboxHead { generation: new.generation, last: new.last };

@@ -126,10 +126,9 @@ impl TaskServer {
         let inbox = self.inbox.clone();
         let register = Register {
             version: imlink_protocol::VERSION,
-            proof: [0; 32],
-            server: "tasks",
             incarnation: 1,
             device_address: "",
+            plain_address: "",
             capacity: 1,
             labels: "",
         };

@@ -40,7 +40,7 @@ impl Wire for Imlink {
             Role::Device(number) => put(&FromDevice::Hello(hello(&device_id(number))), out),
             Role::Backend => {
                 let version = imlink_protocol::VERSION;
-                put(&FromBackend::Hello { version, token: TOKEN, name: "bench" }, out);
+                put(&FromBackend::Hello { version, token: TOKEN, name: "bench", tenant: "" }, out);
             }
         }
     }
@@ -99,7 +99,7 @@ impl Imlink {
                 put(&FromDevice::Ping { next_ms: 300_000 }, out);
                 Event::Quiet
             }
-            ToDevice::Pong { .. } | ToDevice::Ticket { .. } => Event::Quiet,
+            ToDevice::Pong { .. } | ToDevice::Grant { .. } => Event::Quiet,
             ref other => return Err(unexpected(format!("{other:?}"))),
         })
     }

@@ -27,7 +27,7 @@ fn with_wrong_check(message: &ToDevice<'_>) -> Vec<u8> {
 async fn bytes_that_are_no_frames_cost_the_connection_and_nothing_else() {
     let liar = Liar::bind().await;
     // The waits between its tries double.
-    let mut board = Board::start(Setup::new(DEVICE, &[liar.address()]).with("speed=20"));
+    let mut board = Board::start(Setup::plain(DEVICE, &[liar.address()]).with("speed=20"));
     let lies: [(&str, Vec<u8>); 7] = [
         ("garbage", vec![0xff; 300]),
         ("a wrong check", with_wrong_check(&text(1, b"x"))),
@@ -55,7 +55,7 @@ async fn bytes_that_are_no_frames_cost_the_connection_and_nothing_else() {
 #[tokio::test]
 async fn a_flood_is_taken_as_fast_as_it_is_handled_and_in_order() {
     let liar = Liar::bind().await;
-    let mut board = Board::start(Setup::new(DEVICE, &[liar.address()]));
+    let mut board = Board::start(Setup::plain(DEVICE, &[liar.address()]));
     let mut victim = liar.welcome(1).await;
     // More than the window allows, and more than its inbox holds, without waiting for an answer.
     let flood: Vec<u8> = (1..=400).flat_map(|sequence| framed(&text(sequence, &[b'a'; 100]))).collect();
@@ -71,7 +71,7 @@ async fn a_flood_is_taken_as_fast_as_it_is_handled_and_in_order() {
 #[tokio::test]
 async fn redirects_in_a_circle_end_in_a_wait() {
     let liar = Liar::bind().await;
-    let mut board = Board::start(Setup::new(DEVICE, &[liar.address()]));
+    let mut board = Board::start(Setup::plain(DEVICE, &[liar.address()]));
     let address = format!("10.0.2.2:{}", liar.address().port());
     let began = Instant::now();
     let mut accepted = 0;
@@ -80,7 +80,7 @@ async fn redirects_in_a_circle_end_in_a_wait() {
         let next = tokio::time::timeout(Duration::from_secs(9), liar.accept()).await;
         let Ok(mut victim) = next else { break };
         accepted += 1;
-        victim.say(&ToDevice::Redirect { address: &address, ticket: b"round" }).await;
+        victim.say(&ToDevice::Redirect { address: &address, grant: b"round" }).await;
         victim.closed().await;
     }
     println!("{accepted} connections");
@@ -91,9 +91,9 @@ async fn redirects_in_a_circle_end_in_a_wait() {
 #[tokio::test]
 async fn an_address_that_is_none_is_no_trap() {
     let liar = Liar::bind().await;
-    let mut board = Board::start(Setup::new(DEVICE, &[liar.address()]));
+    let mut board = Board::start(Setup::plain(DEVICE, &[liar.address()]));
     let mut victim = liar.accept().await;
-    victim.say(&ToDevice::Redirect { address: "no address at all", ticket: b"" }).await;
+    victim.say(&ToDevice::Redirect { address: "no address at all", grant: b"" }).await;
     victim.closed().await;
     // Back to the route, after a wait.
     let mut victim = liar.accept().await;
@@ -106,7 +106,7 @@ async fn an_address_that_is_none_is_no_trap() {
 async fn a_delay_of_a_century_is_believed_for_an_hour() {
     // An hour of the board's is 7.2 s.
     let liar = Liar::bind().await;
-    let mut board = Board::start(Setup::new(DEVICE, &[liar.address()]).with("speed=500"));
+    let mut board = Board::start(Setup::plain(DEVICE, &[liar.address()]).with("speed=500"));
     let mut victim = liar.accept().await;
     victim.say(&ToDevice::Reject { code: RejectCode::Overloaded, retry_after_s: u32::MAX }).await;
     let told = Instant::now();

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use imlink_firmware_tests::board::{Board, Setup};
 use imlink_firmware_tests::capture::{Kind, Packet};
 use imlink_protocol::frame;
 use imlink_protocol::message::FromDevice;
+use imlink_tests::node::Node;
 
-use crate::attached;
+use crate::DEVICE;
 
 /// The board's clock runs this much faster than the gateway's. Faster still, a pause of this machine would be as long
 /// as what a board waits for an answer (200 s, here 0.2 s).
@@ -16,7 +18,11 @@ const IDLE_S: u32 = 13 * 3600;
 
 #[tokio::test]
 async fn thirteen_idle_hours_are_heartbeats_and_one_renewed_lease() {
-    let (_node, board, _backend) = attached(&[], |setup| setup.with(&format!("speed={SPEED}"))).await;
+    // Over a plain link, so that what the board says can be read on the cable.
+    let node = Node::gateway(&[]).await;
+    node.api().provision_plain(DEVICE).await;
+    let board = Board::start(Setup::plain(DEVICE, &[node.plain()]).with(&format!("speed={SPEED}")));
+    board.attached(1).await;
     let began = Instant::now();
     // The time itself is what is tested.
     tokio::time::sleep(Duration::from_secs((IDLE_S / SPEED).into())).await;

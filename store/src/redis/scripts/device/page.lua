@@ -1,4 +1,6 @@
 local PAGE = 16384
+-- Bytes before the payload, by an entry's kind.
+local HEADS = { 19, 35, 27, 43 }
 
 -- Appends the first entries behind the pair to a reply: sequence, bytes, .... They count as offered.
 -- Returns 1 when more wait behind them.
@@ -8,7 +10,7 @@ local function page(d, reply, generation, sequence, limit)
     local chunk = call('LRANGE', QUEUE, at - d.first, at - d.first + min(limit, 32))
     for _, entry in ipairs(chunk) do
       if sub(entry, 1, 1) ~= TOMB then
-        len = len + #entry - (string.byte(entry, 1) == 1 and 19 or 35)
+        len = len + #entry - HEADS[string.byte(entry, 1)]
         if taken >= limit or (len > PAGE and taken > 0) then return 1 end
         taken = taken + 1
         reply[#reply + 1] = at

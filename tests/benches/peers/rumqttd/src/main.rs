@@ -58,17 +58,10 @@ pub unsafe extern "C" fn accept4(
     let on: libc::c_int = 1;
     // SAFETY: the arguments are passed on unchanged; `on` outlives the call that reads it.
     unsafe {
-        let socket =
-            libc::syscall(libc::SYS_accept4, listener, address, length, flags) as libc::c_int;
+        let socket = libc::syscall(libc::SYS_accept4, listener, address, length, flags) as libc::c_int;
         if socket >= 0 {
             let size = size_of::<libc::c_int>() as libc::socklen_t;
-            libc::setsockopt(
-                socket,
-                libc::IPPROTO_TCP,
-                libc::TCP_NODELAY,
-                (&raw const on).cast(),
-                size,
-            );
+            libc::setsockopt(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), size);
         }
         socket
     }

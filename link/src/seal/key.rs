@@ -1,0 +1,102 @@
+//! Keys of nodes: X25519.
+
+use std::fmt;
+use std::str::FromStr;
+
+use snow::params::DHChoice;
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes of either key.
+const KEY_LEN: usize = 32;
+
+/// A node's public key, 32 bytes; written as 64 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PublicKey(pub [u8; KEY_LEN]);
+
+/// A node's private key. It never shows in logs, and is wiped when dropped.
+#[derive(Clone)]
+pub struct NodeKey {
+    private: Zeroizing<[u8; KEY_LEN]>,
+    public: PublicKey,
+}
+
+/// A text that is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// It has another form.
+    #[error("a node key is 64 hexadecimal digits")]
+    Form,
+    /// The library has no X25519; never, as it is built.
+    #[error("no X25519 in this build")]
+    Unsupported,
+}
+
+impl NodeKey {
+    /// The key of 32 bytes drawn at random.
+    pub fn from_bytes(mut bytes: [u8; KEY_LEN]) -> Result<Self, KeyError> {
+        let private = Zeroizing::new(bytes);
+        bytes.zeroize();
+        let mut pair = DefaultResolver.resolve_dh(&DHChoice::Curve25519).ok_or(KeyError::Unsupported)?;
+        pair.set(&*private);
+        let public = pair.pubkey().try_into().map_err(|_| KeyError::Unsupported)?;
+        Ok(Self { private, public: PublicKey(public) })
+    }
+
+    /// Reads what [`NodeKey::to_hex`] wrote.
+    pub fn from_hex(text: &str) -> Result<Self, KeyError> {
+        Self::from_bytes(hex_to(text.trim()).ok_or(KeyError::Form)?)
+    }
+
+    /// As it is kept in a file.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(to_hex(&*self.private))
+    }
+
+    /// What others know it by.
+    pub const fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    pub(super) fn private(&self) -> &[u8; KEY_LEN] {
+        &self.private
+    }
+}
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeKey").field("public", &self.public.to_string()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&to_hex(&self.0))
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        hex_to(text).map(Self).ok_or(KeyError::Form)
+    }
+}
+
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Exactly `N` bytes in hexadecimal.
+pub(super) fn hex_to<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    if pairs.len() != N {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; N];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
