@@ -30,6 +30,10 @@ unsafe extern "C" {
     fn board_led(on: bool);
 }
 
+#[cfg(feature = "seal")]
+const KEYS: imlink_device_client::Keys<'static> =
+    imlink_device_client::Keys { private_key: &[1; 32], route_keys: &[[2; 32]], psk: None };
+
 struct Network;
 struct Connection;
 
@@ -103,7 +107,11 @@ pub(crate) fn run() -> usize {
         let (resume, records) = flash::open().await;
         #[cfg(not(feature = "flash"))]
         let resume = Default::default();
-        let config = Config { interface: LAMP, resume, ..Config::new("lamp-1", &routes) };
+        #[cfg(feature = "seal")]
+        let config = Config::new("lamp-1", &routes, KEYS);
+        #[cfg(not(feature = "seal"))]
+        let config = Config::plain("lamp-1", &routes);
+        let config = Config { interface: LAMP, resume, ..config };
         let state = STATE.init_with(|| State::new(Board));
         let Ok(mut device) = imlink_device_client::new(state, config, Network, Board) else { return };
         let client = device.client;

@@ -1,7 +1,8 @@
 //! imlink's example firmware on ST's Nucleo-H743ZI2: STM32H743 with its own Ethernet, LED LD1 on PB0, the chip's own
 //! thermometer, the last two sectors of flash.
 //!
-//! Compiled in CI's image, never run there. Device and route are set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`.
+//! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`,
+//! `IMLINK_PRIVATE_KEY`, `IMLINK_ROUTE_KEY`.
 #![no_std]
 #![no_main]
 
@@ -16,8 +17,8 @@ use embassy_stm32::peripherals::{self, ADC3, ETH, ETH_SMA};
 use embassy_stm32::rng::{self, Rng as HardwareRng};
 use embassy_stm32::{Config as ChipConfig, bind_interrupts};
 use imlink_device_client::flash::FlashStore;
-use imlink_device_client::{Config, Rng, RngError};
-use imlink_firmware_app::{Board, Memory, StackUse, Thermometer};
+use imlink_device_client::{Rng, RngError};
+use imlink_firmware_app::{Board, Identity, Memory, StackUse, Thermometer};
 use panic_reset as _;
 use static_cell::StaticCell;
 
@@ -94,9 +95,10 @@ async fn device_on(
 ) {
     static MEMORY: StaticCell<Memory> = StaticCell::new();
     let memory = MEMORY.init_with(Memory::new);
-    let Ok(route) = ROUTE.parse() else { return };
-    let routes = [route];
-    let _ = imlink_firmware_app::run(memory, stack, Config::new(DEVICE, &routes), rng, board, flash).await;
+    let keys = (option_env!("IMLINK_PRIVATE_KEY"), option_env!("IMLINK_ROUTE_KEY"));
+    // Without keys of their form there is nothing that the board could do.
+    let Some(identity) = Identity::read(DEVICE, ROUTE, keys.0, keys.1) else { return };
+    let _ = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, flash).await;
 }
 
 /// 400 MHz, and the oscillator of the random number generator.

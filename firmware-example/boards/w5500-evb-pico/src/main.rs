@@ -1,7 +1,8 @@
 //! imlink's example firmware on WIZnet's W5500-EVB-Pico: RP2040, W5500 Ethernet on SPI0, LED on GPIO 25, the chip's
 //! own thermometer, the last 64 KiB of flash.
 //!
-//! Compiled in CI's image, never run there. Device and route are set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`.
+//! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`,
+//! `IMLINK_PRIVATE_KEY`, `IMLINK_ROUTE_KEY`.
 #![no_std]
 #![no_main]
 
@@ -19,8 +20,8 @@ use embassy_rp::{bind_interrupts, dma};
 use embassy_time::Delay;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use imlink_device_client::flash::FlashStore;
-use imlink_device_client::{Config, Rng, RngError};
-use imlink_firmware_app::{Board, Memory, StackUse, Thermometer};
+use imlink_device_client::{Rng, RngError};
+use imlink_firmware_app::{Board, Identity, Memory, StackUse, Thermometer};
 use panic_reset as _;
 use portable_atomic as _;
 use static_cell::StaticCell;
@@ -94,9 +95,10 @@ async fn device_on(
 ) {
     static MEMORY: StaticCell<Memory> = StaticCell::new();
     let memory = MEMORY.init_with(Memory::new);
-    let Ok(route) = ROUTE.parse() else { return };
-    let routes = [route];
-    let _ = imlink_firmware_app::run(memory, stack, Config::new(DEVICE, &routes), BoardRng, board, flash).await;
+    let keys = (option_env!("IMLINK_PRIVATE_KEY"), option_env!("IMLINK_ROUTE_KEY"));
+    // Without keys of their form there is nothing that the board could do.
+    let Some(identity) = Identity::read(DEVICE, ROUTE, keys.0, keys.1) else { return };
+    let _ = imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, flash).await;
 }
 
 /// A MAC address of those that nobody is given, from the device id: the board has none of its own.
