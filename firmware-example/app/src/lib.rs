@@ -16,6 +16,7 @@
 #![allow(async_fn_in_trait, reason = "used by generics only, never as trait objects")]
 
 mod device;
+mod identity;
 mod network;
 mod records;
 
@@ -33,6 +34,7 @@ use imlink_device_client::flash::FlashStore;
 use imlink_device_client::{Config, Error, NoopRawMutex, Rng, State};
 use log::{info, warn};
 
+pub use identity::Identity;
 pub use imlink_firmware_interface as interface;
 pub use network::{Connection, Network};
 

@@ -30,8 +30,8 @@ mod stack;
 
 use embassy_executor::Spawner;
 use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
-use imlink_device_client::flash::FlashStore;
 use imlink_device_client::Rng;
+use imlink_device_client::flash::FlashStore;
 use imlink_firmware_app::{Board, Memory};
 use log::error;
 use static_cell::{ConstStaticCell, StaticCell};

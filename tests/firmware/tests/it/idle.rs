@@ -33,6 +33,16 @@ async fn thirteen_idle_hours_are_heartbeats_and_one_renewed_lease() {
     let first = frames.iter().position(|frame| frame == "Ping").expect("a heartbeat");
     let (before, idle) = frames.split_at(first);
     println!("{idle_s:.0} s: {} frames, then {} heartbeats, {} bytes", before.len(), idle.len(), bytes(&packets));
+    let day = |bytes: usize| (bytes as f64 * 86_400.0 / idle_s) as usize;
+    let payload = |from: bool| {
+        let len = |kind: &Kind| match kind {
+            Kind::Tcp { is_from_board, payload } if *is_from_board == from => payload.len(),
+            _ => 0,
+        };
+        packets.iter().map(|packet| len(&packet.kind)).sum()
+    };
+    let (sent, received, cable) = (day(payload(true)), day(payload(false)), day(bytes(&packets)));
+    println!("| an idle day at 300 s, from {:.0} h with power-on | {sent} | {received} | {cable} |", idle_s / 3600.0);
     assert!(before.iter().all(|frame| matches!(frame.as_str(), "Hello" | "Interface" | "Event")), "{before:?}");
     assert!(idle.iter().all(|frame| frame == "Ping"), "{idle:?}");
     let expected = idle_s / 300.0;

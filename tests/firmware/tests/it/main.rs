@@ -1,6 +1,7 @@
 //! What imlink promises, asked of firmware in QEMU.
 
 mod faults;
+mod footprint;
 mod hostile;
 mod idle;
 mod main_job;

@@ -1,0 +1,33 @@
+//! Who a board is, from texts that were put into its image.
+
+use core::net::SocketAddr;
+
+use imlink_device_client::{Config, Keys};
+use imlink_protocol::key_pair::{KEY_LEN, PrivateKey, PublicKey};
+
+/// What a board is told when its image is built. `imlink device add` prints the keys.
+pub struct Identity {
+    device: &'static str,
+    routes: [SocketAddr; 1],
+    private_key: PrivateKey,
+    route_keys: [[u8; KEY_LEN]; 1],
+}
+
+impl Identity {
+    /// Reads the texts: device id, `IP:PORT` of a route or gateway, keys in hexadecimal digits. `None` when one is
+    /// missing or does not have its form.
+    pub fn read(device: &'static str, route: &str, private_key: Option<&str>, route_key: Option<&str>) -> Option<Self> {
+        Some(Self {
+            device,
+            routes: [route.parse().ok()?],
+            private_key: private_key?.parse().ok()?,
+            route_keys: [route_key?.parse::<PublicKey>().ok()?.0],
+        })
+    }
+
+    /// The same for the client, over sealed links.
+    pub fn config(&self) -> Config<'_> {
+        let keys = Keys { private_key: self.private_key.bytes(), route_keys: &self.route_keys, psk: None };
+        Config::new(self.device, &self.routes, keys)
+    }
+}

@@ -1,0 +1,133 @@
+//! imlink's example firmware on WIZnet's W5500-EVB-Pico: RP2040, W5500 Ethernet on SPI0, LED on GPIO 25, the chip's
+//! own thermometer, the last 64 KiB of flash.
+//!
+//! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`,
+//! `IMLINK_PRIVATE_KEY`, `IMLINK_ROUTE_KEY`.
+#![no_std]
+#![no_main]
+
+use embassy_executor::Spawner;
+use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
+use embassy_net_wiznet::chip::W5500;
+use embassy_net_wiznet::{Device, State};
+use embassy_rp::adc::{self, Adc, Channel};
+use embassy_rp::clocks::RoscRng;
+use embassy_rp::flash::{Async as FlashAsync, Flash};
+use embassy_rp::gpio::{Input, Level, Output, Pull};
+use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, DMA_CH2, FLASH, SPI0};
+use embassy_rp::spi::{Async, Config as SpiConfig, Spi};
+use embassy_rp::{bind_interrupts, dma};
+use embassy_time::Delay;
+use embedded_hal_bus::spi::ExclusiveDevice;
+use imlink_device_client::flash::FlashStore;
+use imlink_device_client::{Rng, RngError};
+use imlink_firmware_app::{Board, Identity, Memory, StackUse, Thermometer};
+use panic_reset as _;
+use portable_atomic as _;
+use static_cell::StaticCell;
+
+bind_interrupts!(struct Irqs {
+    DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>, dma::InterruptHandler<DMA_CH2>;
+    ADC_IRQ_FIFO => adc::InterruptHandler;
+});
+
+/// Bytes of the flash chip.
+const FLASH_SIZE: usize = 2 * 1024 * 1024;
+/// What survives a power loss, see `memory.x`.
+const RECORDS: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SIZE as u32;
+
+const DEVICE: &str = env!("IMLINK_DEVICE");
+const ROUTE: &str = env!("IMLINK_ROUTE");
+
+type Wires = ExclusiveDevice<Spi<'static, SPI0, Async>, Output<'static>, Delay>;
+type Chip = embassy_net_wiznet::Runner<'static, W5500, Wires, Input<'static>, Output<'static>>;
+
+#[embassy_executor::task]
+async fn ethernet(runner: Chip) -> ! {
+    runner.run().await
+}
+
+#[embassy_executor::task]
+async fn network(mut runner: Runner<'static, Device<'static>>) -> ! {
+    runner.run().await
+}
+
+#[embassy_executor::main]
+async fn main(spawner: Spawner) {
+    let p = embassy_rp::init(Default::default());
+    let mut spi = SpiConfig::default();
+    spi.frequency = 30_000_000;
+    let spi = Spi::new(p.SPI0, p.PIN_18, p.PIN_19, p.PIN_16, p.DMA_CH0, p.DMA_CH1, Irqs, spi);
+    let Ok(wires) = ExclusiveDevice::new(spi, Output::new(p.PIN_17, Level::High), Delay);
+    let (interrupt, reset) = (Input::new(p.PIN_21, Pull::Up), Output::new(p.PIN_20, Level::High));
+    let flash = Flash::<FLASH, FlashAsync, FLASH_SIZE>::new(p.FLASH, p.DMA_CH2, Irqs);
+
+    static CHIP: StaticCell<State<4, 4>> = StaticCell::new();
+    let started = embassy_net_wiznet::new(address(), CHIP.init(State::new()), wires, interrupt, reset).await;
+    let Ok((device, chip)) = started else {
+        // The W5500 does not answer: the next power-on may find it.
+        cortex_m::peripheral::SCB::sys_reset();
+    };
+    static RESOURCES: StaticCell<StackResources<3>> = StaticCell::new();
+    let resources = RESOURCES.init(StackResources::new());
+    let (stack, runner) =
+        embassy_net::new(device, NetConfig::dhcpv4(Default::default()), resources, RoscRng.next_u64());
+    if let (Ok(chip), Ok(network)) = (ethernet(chip), network(runner)) {
+        spawner.spawn(chip);
+        spawner.spawn(network);
+    }
+    let board = Board {
+        led: Output::new(p.PIN_25, Level::Low),
+        thermometer: ChipThermometer {
+            adc: Adc::new(p.ADC, Irqs, adc::Config::default()),
+            channel: Channel::new_temp_sensor(p.ADC_TEMP_SENSOR),
+        },
+        stack_use: StackUse::default,
+        reset: cortex_m::peripheral::SCB::sys_reset,
+    };
+    device_on(stack, board, FlashStore::open(flash, RECORDS).await.ok()).await;
+}
+
+async fn device_on(
+    stack: Stack<'static>,
+    board: Board<Output<'static>, ChipThermometer>,
+    flash: Option<FlashStore<Flash<'static, FLASH, FlashAsync, FLASH_SIZE>>>,
+) {
+    static MEMORY: StaticCell<Memory> = StaticCell::new();
+    let memory = MEMORY.init_with(Memory::new);
+    let keys = (option_env!("IMLINK_PRIVATE_KEY"), option_env!("IMLINK_ROUTE_KEY"));
+    // Without keys of their form there is nothing that the board could do.
+    let Some(identity) = Identity::read(DEVICE, ROUTE, keys.0, keys.1) else { return };
+    let _ = imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, flash).await;
+}
+
+/// A MAC address of those that nobody is given, from the device id: the board has none of its own.
+fn address() -> [u8; 6] {
+    let hash = DEVICE.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let [a, b, c, d] = hash.to_le_bytes();
+    [0x02, 0x00, a, b, c, d]
+}
+
+/// The ring oscillator's noise.
+struct BoardRng;
+
+impl Rng for BoardRng {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RngError> {
+        RoscRng.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+/// The thermometer of the RP2040.
+struct ChipThermometer {
+    adc: Adc<'static, adc::Async>,
+    channel: Channel<'static>,
+}
+
+impl Thermometer for ChipThermometer {
+    async fn millicelsius(&mut self) -> Option<i32> {
+        // 12 bits of 3.3 V; 0.706 V at 27 °C, 1.721 mV less for each degree (RP2040 datasheet 4.9.5).
+        let microvolts = i32::from(self.adc.read(&mut self.channel).await.ok()?) * 3_300_000 / 4096;
+        Some(27_000 - (microvolts - 706_000) * 1000 / 1721)
+    }
+}

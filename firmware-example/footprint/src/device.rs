@@ -1,0 +1,202 @@
+//! A whole device: messages, calls, events, and with `flash` a cursor that is kept.
+
+use core::future::poll_fn;
+use core::net::SocketAddr;
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+
+use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use embedded_nal_async::TcpConnect;
+use imlink_device_client::{
+    Clock, Code, Config, Instant, NoopRawMutex, Rng, RngError, State, answer, handle, interface,
+};
+use static_cell::StaticCell;
+
+interface! {
+    /// What this firmware speaks.
+    pub LAMP {
+        Message SET = "led/set": bool;
+        Call ECHO = "echo": u32;
+        Event TEMPERATURE = "temperature": f32;
+    }
+}
+
+unsafe extern "C" {
+    fn board_connect() -> i32;
+    fn board_read(bytes: *mut u8, len: usize) -> i32;
+    fn board_write(bytes: *const u8, len: usize) -> i32;
+    fn board_now() -> u64;
+    fn board_random(bytes: *mut u8, len: usize) -> i32;
+    fn board_led(on: bool);
+}
+
+#[cfg(feature = "seal")]
+const KEYS: imlink_device_client::Keys<'static> =
+    imlink_device_client::Keys { private_key: &[1; 32], route_keys: &[[2; 32]], psk: None };
+
+struct Network;
+struct Connection;
+
+/// What a function of the board gave: nothing yet below 0.
+fn wait(mut ask: impl FnMut() -> i32) -> impl Future<Output = Result<usize, ErrorKind>> {
+    poll_fn(move |_| match ask() {
+        given @ 0.. => Poll::Ready(Ok(given as usize)),
+        -1 => Poll::Pending,
+        _ => Poll::Ready(Err(ErrorKind::ConnectionReset)),
+    })
+}
+
+impl TcpConnect for Network {
+    type Error = ErrorKind;
+    type Connection<'a> = Connection;
+
+    async fn connect<'a>(&'a self, _: SocketAddr) -> Result<Connection, ErrorKind> {
+        // SAFETY: not defined anywhere, so never run.
+        wait(|| unsafe { board_connect() }).await.map(|_| Connection)
+    }
+}
+
+impl ErrorType for Connection {
+    type Error = ErrorKind;
+}
+
+impl Read for Connection {
+    async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ErrorKind> {
+        // SAFETY: as above.
+        wait(|| unsafe { board_read(bytes.as_mut_ptr(), bytes.len()) }).await
+    }
+}
+
+impl Write for Connection {
+    async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
+        // SAFETY: as above.
+        wait(|| unsafe { board_write(bytes.as_ptr(), bytes.len()) }).await
+    }
+
+    async fn flush(&mut self) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+}
+
+struct Board;
+
+impl Clock for Board {
+    fn now(&self) -> Instant {
+        // SAFETY: as above.
+        Instant::from_millis(unsafe { board_now() })
+    }
+
+    async fn sleep_until(&self, at: Instant) {
+        poll_fn(|_| if self.now() < at { Poll::Pending } else { Poll::Ready(()) }).await;
+    }
+}
+
+impl Rng for Board {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RngError> {
+        // SAFETY: as above.
+        if unsafe { board_random(bytes.as_mut_ptr(), bytes.len()) } == 0 { Ok(()) } else { Err(RngError) }
+    }
+}
+
+/// One round of the whole device.
+pub(crate) fn run() -> usize {
+    static STATE: StaticCell<State<NoopRawMutex, Board>> = StaticCell::new();
+    let routes = [SocketAddr::from(([10, 0, 0, 1], 7000))];
+    let mut run = pin!(async {
+        #[cfg(feature = "flash")]
+        let (resume, records) = flash::open().await;
+        #[cfg(not(feature = "flash"))]
+        let resume = Default::default();
+        #[cfg(feature = "seal")]
+        let config = Config::new("lamp-1", &routes, KEYS);
+        #[cfg(not(feature = "seal"))]
+        let config = Config::plain("lamp-1", &routes);
+        let config = Config { interface: LAMP, resume, ..config };
+        let state = STATE.init_with(|| State::new(Board));
+        let Ok(mut device) = imlink_device_client::new(state, config, Network, Board) else { return };
+        let client = device.client;
+        let _ = client.publish_typed(TEMPERATURE, &21.5f32);
+        #[cfg(feature = "flash")]
+        let mut messages = device.messages.kept_in(&records);
+        #[cfg(not(feature = "flash"))]
+        let mut messages = device.messages;
+        let mut handle = pin!(messages.for_each(async |message| handle!(LAMP: message, {
+            SET(on: bool) => {
+                // SAFETY: as above.
+                unsafe { board_led(on) };
+                Ok(())
+            }
+        })));
+        let calls = client.calls();
+        let mut answer = pin!(async {
+            loop {
+                let call = calls.next().await;
+                let _ = answer!(LAMP: call, { ECHO(number: u32) => { Ok::<_, Code>(number) } });
+            }
+        });
+        let mut connect = pin!(device.runner.run());
+        poll_fn(|cx| {
+            let _ = (handle.as_mut().poll(cx).is_ready(), answer.as_mut().poll(cx).is_ready());
+            connect.as_mut().poll(cx).map(drop)
+        })
+        .await;
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    while run.as_mut().poll(&mut context).is_pending() {}
+    size_of_val(&*run)
+}
+
+#[cfg(feature = "flash")]
+mod flash {
+    use embassy_sync::mutex::Mutex;
+    use embedded_storage_async::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+    use imlink_device_client::flash::FlashStore;
+    use imlink_device_client::{NoopRawMutex, Resume};
+
+    unsafe extern "C" {
+        fn board_flash(operation: u32, offset: u32, bytes: *mut u8, len: usize) -> i32;
+    }
+
+    pub(crate) struct Nor;
+
+    fn done(result: i32) -> Result<(), NorFlashErrorKind> {
+        if result == 0 { Ok(()) } else { Err(NorFlashErrorKind::Other) }
+    }
+
+    impl ErrorType for Nor {
+        type Error = NorFlashErrorKind;
+    }
+
+    impl ReadNorFlash for Nor {
+        const READ_SIZE: usize = 1;
+
+        async fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+            // SAFETY: not defined anywhere, so never run.
+            done(unsafe { board_flash(0, offset, bytes.as_mut_ptr(), bytes.len()) })
+        }
+
+        fn capacity(&self) -> usize {
+            16 * 4096
+        }
+    }
+
+    impl NorFlash for Nor {
+        const WRITE_SIZE: usize = 4;
+        const ERASE_SIZE: usize = 4096;
+
+        async fn erase(&mut self, from: u32, to: u32) -> Result<(), NorFlashErrorKind> {
+            // SAFETY: as above.
+            done(unsafe { board_flash(1, from, core::ptr::null_mut(), (to - from) as usize) })
+        }
+
+        async fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
+            // SAFETY: as above.
+            done(unsafe { board_flash(2, offset, bytes.as_ptr().cast_mut(), bytes.len()) })
+        }
+    }
+
+    pub(crate) async fn open() -> (Resume, Mutex<NoopRawMutex, FlashStore<Nor>>) {
+        let Ok(mut store) = FlashStore::open(Nor, 0..16 * 4096).await else { loop {} };
+        (store.resume().await.unwrap_or_default(), Mutex::new(store))
+    }
+}
