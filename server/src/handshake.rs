@@ -56,7 +56,7 @@ fn key(comes: &Comes) -> (DeviceKey, u64, u32) {
 /// What the pool did.
 pub(crate) enum Shaken {
     /// Read a login.
-    Read(Result<LoginRead, Refused>),
+    Read(Result<Box<LoginRead>, Refused>),
     /// Answered a handshake.
     Answered(Result<Box<Answered>, Refused>),
 }
@@ -117,7 +117,7 @@ impl Reactor {
             Ok(begun) => {
                 let inbox = self.inbox.clone();
                 let is_taken = self.shared.pool.submit(move || {
-                    inbox.put(Command::Shaken(id, Shaken::Read(begun.read())));
+                    inbox.put(Command::Shaken(id, Shaken::Read(begun.read().map(Box::new))));
                 });
                 self.wait_for_pool(id, None, behind, is_taken);
             }
@@ -261,7 +261,7 @@ impl Reactor {
         }
         match shaken {
             Shaken::Read(Ok(read)) => match DeviceKey::new(&read.tenant, &read.device) {
-                Ok(name) => self.arrive(id, Arriving::Login(name, Box::new(read)), &[]),
+                Ok(name) => self.arrive(id, Arriving::Login(name, read), &[]),
                 Err(_) => self.refuse_handshake(id, Refused::Handshake),
             },
             Shaken::Answered(Ok(answered)) => self.handle_answered(id, *answered),

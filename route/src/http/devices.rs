@@ -145,16 +145,12 @@ pub(super) async fn put(
         Provisioned::Updated => (StatusCode::OK, "device-provisioned-again"),
     };
     match wanted.revoked {
-        None => {}
         Some(true) => {
             api.route.revoke(&caller.tenant, &id).await?;
             what = "device-revoked";
         }
-        Some(false) => {
-            if api.route.restore(&caller.tenant, &id).await? {
-                what = "device-restored";
-            }
-        }
+        Some(false) if api.route.restore(&caller.tenant, &id).await? => what = "device-restored",
+        Some(false) | None => {}
     }
     let change = Extension(Change { what, object: id.clone() });
     let device = api.route.identity(&caller.tenant, &id).await?;
