@@ -114,7 +114,7 @@ pub enum ToDevice<'a> {
     Redirect {
         /// `host:port`.
         address: &'a str,
-        /// A ticket's key [32], zeros on a plain link, and the ticket.
+        /// A ticket's key of 32 bytes, zeros on a plain link, and the ticket.
         grant: &'a [u8],
     },
     /// The connection ends here.
@@ -206,7 +206,7 @@ pub struct Welcome<'a> {
     pub event_position: u64,
     /// Server's time, milliseconds since 1970.
     pub time_ms: u64,
-    /// Admission for the next attachment to this IM-server: a ticket's key [32], zeros on a plain link, and the
+    /// Admission for the next attachment to this IM-server: a ticket's key of 32 bytes, zeros on a plain link, and the
     /// ticket; empty if there is none.
     pub grant: &'a [u8],
 }

@@ -189,6 +189,8 @@ fn threads(given: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use imlink_protocol::key_pair::PrivateKey;
+
     use super::*;
 
     fn config() -> Config {
@@ -218,6 +220,24 @@ mod tests {
         assert_eq!(Config { allow_plain: true, ..plain }.check(), Ok(()));
         assert_eq!(Config { listen: Some(open), ..config() }.check(), Ok(()), "a sealed one may be open");
         assert_eq!(Config { listen: None, ..config() }.check(), Err(ConfigError::NoListener));
+    }
+
+    #[test]
+    fn secrets_never_show() {
+        let keys = LoginKeys { current: PrivateKey::new([0xa1; 32]), next: PrivateKey::new([0xa2; 32]) };
+        let secret = Config {
+            keys: Some(Arc::new(keys)),
+            fleet_psks: HashMap::from([("acme".into(), Psk::new([0xa3; 32]))]),
+            node_key: NodeKey::from_bytes([0xa4; 32]).ok(),
+            ..config()
+        };
+        assert!(secret.node_key.is_some());
+        let text = format!("{secret:?}").to_lowercase();
+        assert!(text.contains("acme"), "{text}");
+        for byte in [0xa1_u8, 0xa2, 0xa3, 0xa4] {
+            let shown = [format!("{byte:02x}").repeat(3), format!("{byte}, {byte}"), format!("{byte:x}, {byte:x}")];
+            assert!(!shown.iter().any(|shown| text.contains(shown)), "{text}");
+        }
     }
 
     #[test]

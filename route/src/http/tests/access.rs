@@ -14,6 +14,10 @@ const SAMPLES: &[Sample] = &[
     ("PUT", "/v1/devices/{id}", "", "", 201, Verb::Provision),
     ("GET", "/v1/devices/{id}", "", "", 404, Verb::Devices),
     ("DELETE", "/v1/devices/{id}", "", "", 404, Verb::Provision),
+    ("PUT", "/v1/devices/{id}/next-key", JSON, NEXT_KEY, 404, Verb::Provision),
+    ("POST", "/v1/devices/{id}/revoke", "", "", 404, Verb::Provision),
+    ("POST", "/v1/devices/{id}/restore", "", "", 404, Verb::Provision),
+    ("GET", "/v1/keys", "", "", 200, Verb::Devices),
     ("POST", "/v1/devices/{id}/messages/{path}", OCTETS, "x", 404, Verb::Send),
     ("GET", "/v1/devices/{id}/messages/{path}", "", "", 404, Verb::State),
     ("DELETE", "/v1/devices/{id}/messages/{path}", "", "", 404, Verb::Cancel),
@@ -28,6 +32,9 @@ const SAMPLES: &[Sample] = &[
     ("GET", "/v1/servers", "", "", 403, Verb::Servers),
     ("GET", "/metrics", "", "", 403, Verb::Metrics),
 ];
+
+/// A public key that a device could have next.
+const NEXT_KEY: &str = r#"{"public_key":"0900000000000000000000000000000000000000000000000000000000000000"}"#;
 
 /// What needs a token, but no scope.
 const ANY_TOKEN: &[(&str, &str)] = &[("GET", "/v1/openapi.json")];
