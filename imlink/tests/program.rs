@@ -32,7 +32,7 @@ fn the_demo_keeps_its_promises_and_says_so() {
 
 #[test]
 fn an_address_that_others_could_reach_is_refused_at_start() {
-    for flag in ["--http-listen", "--device-listen", "--backend-listen"] {
+    for flag in ["--http-listen", "--plain-listen", "--backend-listen"] {
         let (status, _, stderr) = run(&["gateway", flag, "0.0.0.0:0"]);
         assert_eq!(status, Some(2), "{stderr}");
         assert!(stderr.contains("0.0.0.0:0 is not a loopback address"), "{stderr}");

@@ -11,7 +11,7 @@ use crate::http::rules::Rule;
 /// tenant that may do everything there is answered, and the verb it is promised to need.
 const SAMPLES: &[Sample] = &[
     ("GET", "/v1/devices", "", "", 200, Verb::Devices),
-    ("PUT", "/v1/devices/{id}", "", "", 201, Verb::Provision),
+    ("PUT", "/v1/devices/{id}", JSON, r#"{"proof":"plain"}"#, 201, Verb::Provision),
     ("GET", "/v1/devices/{id}", "", "", 404, Verb::Devices),
     ("DELETE", "/v1/devices/{id}", "", "", 404, Verb::Provision),
     ("PUT", "/v1/devices/{id}/next-key", JSON, NEXT_KEY, 404, Verb::Provision),
@@ -239,6 +239,7 @@ async fn a_token_of_another_tenant_sees_and_changes_nothing_of_this_one() {
     }
 }
 
+const PLAIN: &str = r#"{"proof":"plain"}"#;
 const FORBIDDEN: &str = "urn:imlink:problem:forbidden";
 
 #[tokio::test]
@@ -246,7 +247,8 @@ async fn the_token_of_the_configuration_acts_in_each_tenant_and_they_do_not_meet
     let world = World::new().await;
     let api = &world.api;
     let acme = "imlink-tenant: acme\r\n";
-    assert_eq!(api.ask("PUT /v1/devices/lamp-1", acme, "").await.status, 201);
+    let in_acme = format!("{acme}{JSON}");
+    assert_eq!(api.ask("PUT /v1/devices/lamp-1", &in_acme, PLAIN).await.status, 201);
     assert_eq!(api.ask("GET /v1/devices/lamp-1", acme, "").await.json()["mailbox"]["waiting"], 0);
     assert_eq!(api.ask("GET /v1/devices/lamp-1", "", "").await.json()["mailbox"]["waiting"], 1);
     assert_eq!(api.ask("DELETE /v1/devices/lamp-1", acme, "").await.status, 204);
@@ -254,7 +256,7 @@ async fn the_token_of_the_configuration_acts_in_each_tenant_and_they_do_not_meet
     let wrong = api.ask("GET /v1/devices", "imlink-tenant: a/b\r\n", "").await;
     assert_eq!((wrong.status, wrong.text("detail").contains("0x2f")), (400, true));
     // The same idempotency key in two tenants is two keys.
-    assert_eq!(api.ask("PUT /v1/devices/lamp-1", acme, "").await.status, 201);
+    assert_eq!(api.ask("PUT /v1/devices/lamp-1", &in_acme, PLAIN).await.status, 201);
     let post = "POST /v1/devices/lamp-1/messages/led/set";
     let one = api.ask(post, &format!("idempotency-key: k\r\n{OCTETS}"), [1]).await;
     let two = api.ask(post, &format!("{acme}idempotency-key: k\r\n{OCTETS}"), [2]).await;
