@@ -43,7 +43,7 @@ pub struct Imlink<const SEALED: bool> {
 enum Link {
     Plain,
     /// The answer to the login is awaited.
-    Login(Option<Initiator>),
+    Login(Option<Box<Initiator>>),
     Sealed(Records<Fast>),
 }
 
@@ -117,7 +117,7 @@ impl<const SEALED: bool> Imlink<SEALED> {
         };
         let mut area = [0; MESSAGE_LEN_MAX];
         let (initiator, len) = Initiator::login(&login, &mut ephemeral, &mut area).expect("a login fits");
-        self.link = Link::Login(Some(initiator));
+        self.link = Link::Login(Some(Box::new(initiator)));
         out.extend_from_slice(area.get(..len).unwrap_or_default());
     }
 
