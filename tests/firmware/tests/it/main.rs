@@ -4,6 +4,7 @@ mod faults;
 mod footprint;
 mod hostile;
 mod idle;
+mod keys;
 mod main_job;
 mod power;
 
