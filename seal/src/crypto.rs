@@ -4,7 +4,7 @@
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey, X25519};
 use aws_lc_rs::digest::{Context, SHA256};
-use imlink_protocol::seal::{Aead, KEY_LEN, TAG_LEN};
+use imlink_protocol::seal::{self, Aead, KEY_LEN, TAG_LEN};
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -195,7 +195,7 @@ impl Cipher for ChaChaPoly {
     fn encrypt(&self, nonce: u64, ad: &[u8], plain: &[u8], out: &mut [u8]) -> usize {
         let Some((bytes, rest)) = out.split_at_mut_checked(plain.len()) else { return 0 };
         bytes.copy_from_slice(plain);
-        let tag = Fast::seal(&self.0, &nonce_bytes(nonce), ad, bytes);
+        let tag = Fast::seal(&self.0, &seal::nonce(nonce), ad, bytes);
         match rest.get_mut(..TAG_LEN) {
             Some(area) => area.copy_from_slice(&tag),
             None => return 0,
@@ -207,14 +207,6 @@ impl Cipher for ChaChaPoly {
         let (bytes, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(snow::Error::Decrypt)?;
         let out = out.get_mut(..bytes.len()).ok_or(snow::Error::Decrypt)?;
         out.copy_from_slice(bytes);
-        if Fast::open(&self.0, &nonce_bytes(nonce), ad, out, tag) { Ok(bytes.len()) } else { Err(snow::Error::Decrypt) }
+        if Fast::open(&self.0, &seal::nonce(nonce), ad, out, tag) { Ok(bytes.len()) } else { Err(snow::Error::Decrypt) }
     }
-}
-
-fn nonce_bytes(counter: u64) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    if let Some(area) = nonce.get_mut(4..) {
-        area.copy_from_slice(&counter.to_le_bytes());
-    }
-    nonce
 }

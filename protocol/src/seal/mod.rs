@@ -33,7 +33,7 @@ pub use initiator::{Attach, Finished, Initiator, Login, MESSAGE_LEN_MAX};
 pub use message::{Claim, FromStranger, Greeting, LoginClaim, REFUSE_LEN_MAX, ToStranger, take};
 #[cfg(feature = "seal")]
 pub use primitives::Portable;
-pub use record::{Aead, Opened, Opener, REKEY_AFTER, Records, Sealer, TAG_LEN};
+pub use record::{Aead, Opened, Opener, REKEY_AFTER, Records, Sealer, TAG_LEN, nonce};
 
 use core::fmt;
 

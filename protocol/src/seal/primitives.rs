@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::KEY_LEN;
-use super::record::{Aead, TAG_LEN};
+use super::record::{self, Aead, TAG_LEN};
 
 /// ChaCha20-Poly1305, X25519 and SHA-256 in Rust alone.
 pub struct Portable;
@@ -71,7 +71,7 @@ impl Cipher for Portable {
 
     fn encrypt_in_place(key: &[u8; KEY_LEN], nonce: u64, ad: &[u8], in_out: &mut [u8], plain_len: usize) -> usize {
         let Some((bytes, rest)) = in_out.split_at_mut_checked(plain_len) else { return 0 };
-        let tag = Self::seal(key, &nonce_bytes(nonce), ad, bytes);
+        let tag = Self::seal(key, &record::nonce(nonce), ad, bytes);
         match rest.get_mut(..TAG_LEN) {
             Some(area) => area.copy_from_slice(&tag),
             None => return 0,
@@ -83,7 +83,7 @@ impl Cipher for Portable {
         let (bytes, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(())?;
         let out = out.get_mut(..bytes.len()).ok_or(())?;
         out.copy_from_slice(bytes);
-        if Self::open(key, &nonce_bytes(nonce), ad, out, tag) { Ok(()) } else { Err(()) }
+        if Self::open(key, &record::nonce(nonce), ad, out, tag) { Ok(()) } else { Err(()) }
     }
 
     fn decrypt_in_place(
@@ -95,16 +95,8 @@ impl Cipher for Portable {
     ) -> Result<usize, ()> {
         let sealed = in_out.get_mut(..sealed_len).ok_or(())?;
         let (bytes, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(())?;
-        if Self::open(key, &nonce_bytes(nonce), ad, bytes, tag) { Ok(bytes.len()) } else { Err(()) }
+        if Self::open(key, &record::nonce(nonce), ad, bytes, tag) { Ok(bytes.len()) } else { Err(()) }
     }
-}
-
-fn nonce_bytes(counter: u64) -> [u8; 12] {
-    let mut nonce = [0; 12];
-    if let Some(area) = nonce.get_mut(4..) {
-        area.copy_from_slice(&counter.to_le_bytes());
-    }
-    nonce
 }
 
 /// SHA-256 for the handshake.

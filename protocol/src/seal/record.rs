@@ -137,7 +137,8 @@ impl<A> Drop for Direction<A> {
     }
 }
 
-fn nonce(counter: u64) -> [u8; 12] {
+/// The nonce of Noise for a counter: 4 zero bytes, then the counter in 8 bytes, little-endian.
+pub fn nonce(counter: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     if let Some(area) = nonce.get_mut(4..) {
         area.copy_from_slice(&counter.to_le_bytes());
