@@ -142,13 +142,12 @@ impl Reactor {
 
     /// Goes on at the thread of the device, which may be another one.
     fn arrive(&mut self, id: ConnId, arriving: Arriving, behind: &[u8]) {
-        let Some(since) = self.conn(id).map(|conn| match conn.phase {
+        let Some(since) = self.conn(id).and_then(|conn| match conn.phase {
             Phase::Greeting { since } | Phase::Shaking { since, .. } => Some(since),
             _ => None,
         }) else {
             return;
         };
-        let Some(since) = since else { return };
         let name = match &arriving {
             Arriving::Hello(attaching) => &attaching.about.name,
             Arriving::Ticket(comes, _) => &comes.name,
@@ -195,6 +194,9 @@ impl Reactor {
         read: Box<LoginRead>,
         result: Result<Option<Identity>, Error>,
     ) {
+        if !self.is_shaking(id) {
+            return;
+        }
         let identity = match result {
             Ok(identity) => identity,
             Err(error) => {
@@ -254,9 +256,14 @@ impl Reactor {
         about.incarnation == claim.incarnation && about.attempt >= claim.attempt
     }
 
+    /// Whether that connection is still there and waits: its place may be another one's by now.
+    fn is_shaking(&mut self, id: ConnId) -> bool {
+        self.conn(id).is_some_and(|conn| matches!(conn.phase, Phase::Shaking { .. }))
+    }
+
     /// The pool is done with a handshake.
     pub(crate) fn handle_shaken(&mut self, id: ConnId, shaken: Shaken) {
-        if self.conn(id).is_none_or(|conn| !matches!(conn.phase, Phase::Shaking { .. })) {
+        if !self.is_shaking(id) {
             return;
         }
         match shaken {
