@@ -12,9 +12,9 @@ use imlink_fuzz::mutate::mutate;
 use imlink_fuzz::{TARGETS, Target};
 
 const HELP: &str = "\
-usage: imlink-fuzz [--seconds N] [--seed N] [TARGET…]    mutated vectors through each target, N seconds (2) each
-       imlink-fuzz --replay TARGET FILE…                 the bytes of files through a target
-       imlink-fuzz --seeds DIR                           writes what `cargo fuzz` begins with to DIR/TARGET/
+usage: blind [--seconds N] [--seed N] [TARGET…]    mutated vectors through each target, N seconds (2) each
+       blind --replay TARGET FILE…                 the bytes of files through a target
+       blind --seeds DIR                           writes what `cargo fuzz` begins with to DIR/TARGET/
 
 Run from anywhere: bytes that fail go to tests/fuzz/artifacts/, those of regressions/ are tried first.";
 
@@ -197,7 +197,7 @@ fn report(name: &str, bytes: &[u8], what: &str) {
     println!("{name}: an input {what}: {hex}");
     match written {
         Ok(()) => println!(
-            "again: cargo run --manifest-path tests/fuzz/Cargo.toml --no-default-features -- --replay {name} {}",
+            "again: cargo run --manifest-path tests/fuzz/Cargo.toml --no-default-features --example blind -- --replay {name} {}",
             file.display()
         ),
         Err(error) => println!("{}: {error}", file.display()),
