@@ -186,11 +186,15 @@ impl Session {
         if (welcome.frame_limit as usize) < RECEIVE_LIMIT_MIN {
             return Err(SessionError::FrameLimit { given: welcome.frame_limit });
         }
-        self.mailbox.handle_welcome(welcome.generation)?;
-        let stored = self.events.handle_welcome(welcome.event_position, welcome.event_window)?;
+        // All of it is looked at before any of it counts: the caller hears nothing of a session that did not open, and
+        // keeps what it kept.
+        self.mailbox.check_welcome(welcome.generation)?;
+        self.events.check_welcome(welcome.event_position)?;
         if !welcome.grant.is_empty() {
             self.retry.handle_grant(now, welcome.grant)?;
         }
+        self.mailbox.handle_welcome(welcome.generation);
+        let stored = self.events.handle_welcome(welcome.event_position, welcome.event_window);
         self.retry.handle_welcome();
         self.epoch = welcome.epoch;
         let is_running = self.mailbox.is_running();

@@ -2,7 +2,7 @@
 //! notices, and a counter says what it was.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_FRAME_LEN_MAX};
 use imlink_protocol::message::{FromDevice, Hello, RejectCode, ToDevice};
@@ -14,6 +14,8 @@ use imlink_tests::sealed::{Flashed, Shaken, attach, claim, knock, random};
 use imlink_tests::wait::eventually;
 use imlink_tests::wire::{Wire, framed, hello};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::bystander::Bystander;
 
@@ -151,6 +153,48 @@ async fn a_device_that_writes_byte_by_byte_is_served() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_does_not_end_in_time_is_cut_however_far_it_came() {
+    let node = Node::gateway(&["server.hello_deadline_s=1"]).await;
+    let api = node.api();
+    let bystander = Bystander::attach(&api, node.devices(), node.backends()).await;
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let before = (view(&api, "lamp").await, spent(&api).await);
+    let login = flashed.login(claim(1, 1)).frame;
+    // Nothing, or half a first frame; and one byte now and then, which does not renew the time.
+    let mut dripping = TcpStream::connect(node.devices()).await.unwrap();
+    let began = Instant::now();
+    let drip = async {
+        for byte in &login[..login.len() - 1] {
+            if dripping.write_all(&[*byte]).await.is_err() || began.elapsed() > SOON {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        began.elapsed()
+    };
+    let (silent, half, dripped) =
+        tokio::join!(heard(node.devices(), &[]), heard(node.devices(), &login[..login.len() / 2]), drip);
+    let malformed = Heard::Refused(RejectCode::Malformed);
+    assert_eq!((silent, half), (malformed, Heard::Refused(RejectCode::Malformed)));
+    assert!((Duration::from_secs(1)..SOON).contains(&dripped), "{dripped:?}");
+    // An answer does not renew it either, nor does half of the record that should follow.
+    for part in [0, 20] {
+        let mut link = flashed.login(claim(1, 2)).shake(node.devices()).await.sealed();
+        let record = link.seal(&FromDevice::Hello(imlink_tests::sealed::sealed_hello()));
+        assert!(link.write(&record[..part]).await);
+        let words = link.last_words(SOON).await;
+        let is_told = matches!(words[..], [ref word] if matches!(word.read(), ToDevice::Reject { code: RejectCode::Malformed, .. }));
+        assert!(is_told, "{words:?}");
+    }
+    eventually("no stranger is left", SOON, async || {
+        (api.metric("imlink_server_half_open", "").await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
 async fn who_does_not_hold_the_right_keys_is_not_let_in() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
@@ -213,7 +257,7 @@ async fn who_does_not_know_the_secret_of_the_fleet_gets_no_answer_that_opens_and
     };
     // It goes on all the same.
     let count = closed(&api, "bad-check").await;
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &[&[40][..], &[7; 40]].concat()).await.unwrap();
+    stream.write_all(&[&[40][..], &[7; 40]].concat()).await.unwrap();
     eventually("counted", SOON, async || (closed(&api, "bad-check").await > count).then_some(())).await;
     assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
     let knowing = Flashed { psk: [0x5a; 32], ..flashed };
