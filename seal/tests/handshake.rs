@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use imlink_protocol::KeyMark;
 use imlink_protocol::key_pair::{LoginKeys, PrivateKey, Psk};
 use imlink_protocol::limits::GRANT_LEN_MAX;
 use imlink_protocol::message::{FromDevice, ToDevice};
@@ -106,7 +107,7 @@ fn day_keys() -> Vec<(u32, TicketKey)> {
 }
 
 fn grant(is_plain: bool) -> Vec<u8> {
-    let said = Ticket { is_plain, tenant: "-", device: "lamp-1", epoch_floor: 41, expires_s: NOW_S + 60 };
+    let said = Ticket { is_plain, tenant: "-", device: "lamp-1", epoch_floor: 41, expires_s: NOW_S + 60, key: KeyMark([7; 8]) };
     let mut out = [0; GRANT_LEN_MAX];
     let len = ticket::grant(&said, &day_keys()[0].1, &[3; 24], &mut out).unwrap();
     out[..len].to_vec()

@@ -99,7 +99,8 @@ impl Reactor {
         match read {
             Ok(read) => match DeviceKey::new(&read.tenant, &read.device) {
                 Ok(name) => {
-                    let comes = Comes { name, claim: read.claim, epoch_floor: read.epoch_floor, how: Shown::Ticket };
+                    let how = Shown::Ticket(read.key);
+                    let comes = Comes { name, claim: read.claim, epoch_floor: read.epoch_floor, how };
                     self.arrive(id, Arriving::Ticket(comes, Box::new(read)), behind);
                 }
                 Err(_) => self.refuse_handshake(id, Refused::Ticket),

@@ -1,6 +1,6 @@
 //! The handshake of a login, see the crate `imlink-seal`.
 
-use imlink_protocol::Epoch;
+use imlink_protocol::{Epoch, KeyMark};
 use imlink_protocol::message::RejectCode;
 use imlink_protocol::seal::{FromStranger, SealError};
 use imlink_seal::Refused;
@@ -10,11 +10,13 @@ use tokio::sync::oneshot;
 use super::link::Link;
 use super::{End, Logins};
 
-/// A device that proved its key.
+/// Who logs in.
 pub(super) struct Comes {
     pub(super) device: DeviceKey,
     /// Highest epoch ever given.
     pub(super) epoch: Epoch,
+    /// The key that it proved; none on a plain link.
+    pub(super) key: KeyMark,
 }
 
 impl Logins {
@@ -42,7 +44,7 @@ impl Logins {
         link.seal(answered).await?;
         link.hear().await?;
         self.promote(&device, &public_key).await?;
-        Ok(Comes { device, epoch: identity.epoch })
+        Ok(Comes { device, epoch: identity.epoch, key: KeyMark::of(&public_key) })
     }
 
     fn refuse(&self, link: &mut Link, error: SealError) -> End {

@@ -20,17 +20,18 @@ impl RedisStore {
             Proof::Plain => (&[], &[]),
             Proof::Keys { current, next } => (current, next.as_ref().map_or(&[], |next| next)),
         };
-        let [hash, ..] = device_keys(device);
         let mut pipeline = Pipeline::with_capacity(2);
         // The name first: one without a device is passed over, a device without a name would not be listed.
         pipeline.cmd("ZADD").arg(layout::names_key(device.tenant())).arg(0).arg(device.device());
-        let mut call = keeper.scripts.call(Call::Provision, &[&hash]);
+        let mut call =
+            keeper.scripts.call(Call::Provision, &device_keys(device).each_ref().map(String::as_str));
         call.arg(current).arg(next);
         pipeline.add_command(call);
         let answers = keeper.ask_all(&keeper.link()?, &pipeline).await?;
-        Ok(match layout::number_of(answers.into_iter().nth(1))? {
+        let mut reply = Reply::new(answers.into_iter().nth(1).unwrap_or(Value::Nil))?;
+        Ok(match reply.number()? {
             0 => Provisioned::Created,
-            _ => Provisioned::Updated,
+            _ => Provisioned::Updated { ended: reply.session()? },
         })
     }
 
@@ -134,7 +135,8 @@ impl RedisStore {
             .arg(number(attach.cursor.sequence))
             .arg(&attach.fingerprint.0)
             .arg(attach.receive_limit)
-            .arg(attach.window);
+            .arg(attach.window)
+            .arg(&attach.key.0);
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(call);
         pipeline.cmd("HGET").arg(layout::queues_key(shard_of(&attach.device))).arg(attach.device.as_str());
@@ -149,6 +151,7 @@ impl RedisStore {
             1 => Attached::UnknownDevice,
             2 => Attached::Revoked,
             3 => Attached::Stale,
+            5 => Attached::OtherKey,
             _ => Attached::Cursor,
         })
     }
@@ -182,7 +185,8 @@ impl RedisStore {
                 .arg(&mine.fingerprint.0)
                 .arg(mine.receive_limit)
                 .arg(number(mine.sent.generation))
-                .arg(number(mine.sent.sequence));
+                .arg(number(mine.sent.sequence))
+                .arg(&mine.key.0);
             pipeline.add_command(call);
         }
         let answers = keeper.ask_all(&link, &pipeline).await?;

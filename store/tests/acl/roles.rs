@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Fingerprint, TokenId};
+use imlink_protocol::id::{Cursor, Fingerprint, KeyMark, TokenId};
 use imlink_protocol::key::Key;
 use imlink_store::acl::{Role, rules};
 use imlink_store::audit::AuditRecord;
@@ -162,6 +162,7 @@ async fn as_server(store: &Store) {
         server_incarnation: 1,
         incarnation: 2,
         attempt,
+        key: KeyMark::PLAIN,
         epoch_floor: 0,
         cursor: Cursor::default(),
         fingerprint: Fingerprint::NONE,

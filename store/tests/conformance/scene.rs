@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId, TokenId};
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint, KeyMark, MessageId, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::message::Code;
 use imlink_store::acl::Role;
@@ -40,6 +40,7 @@ pub(crate) fn hello(device: &DeviceKey) -> Attach {
         server_incarnation: 0xa000_0000_0000_0001,
         incarnation: 0xb000_0000_0000_0001,
         attempt: 1,
+        key: KeyMark::PLAIN,
         epoch_floor: 0,
         cursor: Cursor::default(),
         fingerprint: Fingerprint::NONE,
