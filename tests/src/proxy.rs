@@ -5,6 +5,7 @@
 //!        ◀──       ◀──
 //! ```
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,6 +47,7 @@ struct Shared {
     passed: AtomicU64,
     connections: AtomicU64,
     recorded: Mutex<Vec<Vec<u8>>>,
+    answers: Mutex<VecDeque<Vec<u8>>>,
 }
 
 /// Most bytes of a client's that are recorded, per connection.
@@ -63,6 +65,7 @@ impl Proxy {
             passed: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             recorded: Mutex::default(),
+            answers: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
         Self { address, shared, accepting }
@@ -83,6 +86,12 @@ impl Proxy {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
     }
 
+    /// The next connection, or the one behind those that were asked for before, does not reach the upstream: its
+    /// first bytes are answered by `bytes` and its end.
+    pub fn answer_next(&self, bytes: impl Into<Vec<u8>>) {
+        self.shared.answers.lock().expect("no holder of this lock panics").push_back(bytes.into());
+    }
+
     /// Bytes that passed, both ways.
     pub fn passed(&self) -> u64 {
         self.shared.passed.load(Ordering::Relaxed)
@@ -100,6 +109,13 @@ impl Proxy {
 }
 
 impl Shared {
+    /// A place for what a client says.
+    fn begin_record(&self) -> usize {
+        let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
+        recorded.push(Vec::new());
+        recorded.len() - 1
+    }
+
     fn record(&self, number: usize, bytes: &[u8]) {
         let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
         if let Some(said) = recorded.get_mut(number) {
@@ -126,14 +142,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(client: TcpStream, shared: Arc<Shared>) {
+async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
     let mut cut = shared.cut.subscribe();
+    let answer = shared.answers.lock().expect("no holder of this lock panics").pop_front();
+    if let Some(answer) = answer {
+        let number = shared.begin_record();
+        let mut chunk = vec![0; 1024];
+        if let Ok(len) = client.read(&mut chunk).await {
+            shared.record(number, chunk.get(..len).unwrap_or_default());
+            // Whether the client still listens is its own affair.
+            let _ = client.write_all(&answer).await;
+        }
+        return;
+    }
     let Ok(upstream) = TcpStream::connect(shared.upstream).await else { return };
-    let number = {
-        let mut recorded = shared.recorded.lock().expect("no holder of this lock panics");
-        recorded.push(Vec::new());
-        recorded.len() - 1
-    };
+    let number = shared.begin_record();
     // Without it, small frames would wait for one another in the proxy.
     let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
@@ -223,9 +246,13 @@ mod tests {
         assert_eq!(&held, b"hello");
         proxy.cut();
         assert_eq!(ask(&mut stream, LONG).await, None);
+        proxy.set(Fault::None);
+        proxy.answer_next(*b"liar!");
+        let mut lied_to = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(ask(&mut lied_to, LONG).await.as_ref(), Some(b"liar!"));
         proxy.set(Fault::Refuse);
         let mut refused = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(ask(&mut refused, LONG).await, None);
-        assert_eq!(proxy.connections(), 1);
+        assert_eq!(proxy.connections(), 2);
     }
 }

@@ -109,7 +109,8 @@ impl Initiator {
     ) -> Result<(Self, usize), SealError> {
         let (prologue, len) = prologue::<32>(ATTACH_PROLOGUE, &sha256(&[attach.ticket]));
         let prologue = prologue.get(..len).unwrap_or_default();
-        let mut noise = Noise::new(patterns::noise_nn_psk0(), true, prologue, None, Some(Secret::new(ephemeral)), None, None);
+        let mut noise =
+            Noise::new(patterns::noise_nn_psk0(), true, prologue, None, Some(Secret::new(ephemeral)), None, None);
         ephemeral.zeroize();
         noise.push_psk(attach.key);
         let mut area = [0; ATTACH_NOISE_MAX];

@@ -12,3 +12,4 @@ mod sealed;
 mod sealed_flood;
 mod sealed_keys;
 mod sealed_replays;
+mod sealed_tickets;

@@ -175,7 +175,12 @@ async fn who_does_not_hold_the_right_keys_is_not_let_in() {
         ("a device nobody provisioned", nobody.login(first), "unknown-device", "unknown-key"),
         ("a revoked device", revoked.login(first), "revoked", "revoked"),
         ("a made up ticket", attach(&[9; 120], first), "ticket", "ticket"),
-        ("a ticket under another secret", attach(&granted("other", name, "lamp", key, now + 60), first), "ticket", "ticket"),
+        (
+            "a ticket under another secret",
+            attach(&granted("other", name, "lamp", key, now + 60), first),
+            "ticket",
+            "ticket",
+        ),
         (
             "another server's ticket",
             attach(&granted(CLUSTER_SECRET, "server-2", "lamp", key, now + 60), first),
