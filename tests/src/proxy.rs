@@ -25,6 +25,8 @@ pub enum Fault {
     Delay(Duration),
     /// Bytes wait until the fault is over; new connections too.
     Hold,
+    /// Bytes of the upstream wait until the fault is over; those of clients pass.
+    HoldAnswers,
     /// Bytes are swallowed; nobody is told.
     BlackHole,
     /// One bit of every chunk is wrong.
@@ -51,7 +53,7 @@ struct Shared {
 }
 
 /// Most bytes of a client's that are recorded, per connection.
-const RECORDED_MAX: usize = 64 * 1024;
+const RECORDED_MAX: usize = 1024 * 1024;
 
 impl Proxy {
     /// Starts a proxy to `upstream` on a free port of loopback.
@@ -102,7 +104,7 @@ impl Proxy {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// What clients said so far, one entry a connection, each up to 64 KiB.
+    /// What clients said so far, one entry a connection, each up to 1 MiB.
     pub fn recorded(&self) -> Vec<Vec<u8>> {
         self.shared.recorded.lock().expect("no holder of this lock panics").clone()
     }
@@ -190,6 +192,12 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, 
                     return;
                 }
             }
+            Fault::HoldAnswers if record.is_some() => {}
+            Fault::HoldAnswers => {
+                if fault.wait_for(|fault| *fault != Fault::HoldAnswers).await.is_err() {
+                    return;
+                }
+            }
             Fault::BlackHole => continue,
             Fault::Flip => bytes.iter_mut().skip(len / 2).take(1).for_each(|byte| *byte ^= 1),
         }
@@ -242,6 +250,12 @@ mod tests {
         assert_eq!(ask(&mut stream, SHORT).await, None);
         proxy.set(Fault::None);
         let mut held = [0; 5];
+        stream.read_exact(&mut held).await.unwrap();
+        assert_eq!(&held, b"hello");
+        proxy.set(Fault::HoldAnswers);
+        assert_eq!(ask(&mut stream, SHORT).await, None);
+        assert_eq!(proxy.recorded()[0].len(), 5 * 5, "what the client says is taken");
+        proxy.set(Fault::None);
         stream.read_exact(&mut held).await.unwrap();
         assert_eq!(&held, b"hello");
         proxy.cut();

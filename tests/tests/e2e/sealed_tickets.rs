@@ -155,7 +155,7 @@ async fn a_late_answer_about_a_login_never_meets_the_connection_that_took_its_pl
     let flashed = Flashed::provision(&api, "lamp").await;
     let nobody = Flashed { device: "nobody".into(), ..flashed.clone() };
 
-    proxy.set(Fault::Hold);
+    proxy.set(Fault::HoldAnswers);
     let mut gone = connect(devices).await;
     tokio::io::AsyncWriteExt::write_all(&mut gone, &nobody.login(claim(1, 1)).frame).await.expect("it is open");
     let asked = b"im:{-/nobody}";
