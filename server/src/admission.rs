@@ -445,7 +445,7 @@ async fn log_in_and_attach(store: &Store, mut attach: Attach, shown: Shown) -> R
             None => return Ok(Attached::UnknownDevice),
             Some(identity) if identity.revoked => return Ok(Attached::Revoked),
             // A device that has a key never attaches over a plain link.
-            Some(identity) if identity.proof != Proof::Plain => return Ok(Attached::UnknownDevice),
+            Some(identity) if identity.proof != Ok(Proof::Plain) => return Ok(Attached::UnknownDevice),
             Some(identity) => attach.epoch_floor = attach.epoch_floor.max(identity.epoch),
         },
         // Proved by the record that brought `Hello`: the key before it is over.

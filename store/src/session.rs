@@ -92,11 +92,20 @@ pub enum Promoted {
     UnknownDevice,
 }
 
+/// No route wrote how this device proves itself, or not under a secret that is known here (see
+/// [`Config::record_keys`](crate::Config::record_keys)). Nobody logs in as it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forged;
+
+/// What a log says of it.
+pub const FORGED: &str = "the store's record of this device has a key that no route of this cluster gave it: somebody \
+    wrote the store, or cluster_secret was replaced; it logs in again once it is provisioned or imported again";
+
 /// A provisioned device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// How it proves itself.
-    pub proof: Proof,
+    pub proof: Result<Proof, Forged>,
     /// Refused everywhere.
     pub revoked: bool,
     /// The interface of its last session.

@@ -130,6 +130,7 @@ impl From<StoreLimits> for imlink_store::Config {
             timeouts_max: limits.timeouts_max,
             reconnect_pause: Duration::from_millis(limits.reconnect_pause_ms),
             tls_ca: None,
+            record_keys: Vec::new(),
         }
     }
 }

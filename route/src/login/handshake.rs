@@ -1,8 +1,8 @@
 //! The handshake of a login, see the crate `imlink-seal`.
 
-use imlink_protocol::{Epoch, KeyMark};
 use imlink_protocol::message::RejectCode;
 use imlink_protocol::seal::{FromStranger, SealError};
+use imlink_protocol::{Epoch, KeyMark};
 use imlink_seal::Refused;
 use imlink_store::DeviceKey;
 use tokio::sync::oneshot;
@@ -34,8 +34,10 @@ impl Logins {
         let read = self.compute(move || begun.read()).await?.map_err(|refused| self.count(refused))?;
         let device = DeviceKey::new(&read.tenant, &read.device).map_err(|_| RejectCode::UnknownDevice)?;
         // An unknown device and a known one with another key are told the same.
-        let identity = self.identity(&device).await?.filter(|identity| identity.proof.fits(&read.public_key));
-        let identity = identity.ok_or(RejectCode::UnknownDevice)?;
+        let identity = self.identity(&device).await?.ok_or(RejectCode::UnknownDevice)?;
+        if !self.believe(&device, identity.proof)?.fits(&read.public_key) {
+            return Err(RejectCode::UnknownDevice.into());
+        }
         if identity.revoked {
             return Err(RejectCode::Revoked.into());
         }

@@ -23,7 +23,7 @@ use imlink_protocol::ticket::{self, LIFETIME_S, Ticket};
 use imlink_protocol::{FromDevice, KeyMark, ToDevice, VERSION, frame};
 use imlink_seal::{Buckets, Pool, Rates, RouteKeys};
 use imlink_store::DeviceKey;
-use imlink_store::session::{Promoted, Proof};
+use imlink_store::session::{FORGED, Forged, Promoted, Proof};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout_at;
@@ -178,11 +178,12 @@ impl Logins {
     async fn comes_plainly(&self, hello: &Hello<'_>) -> Result<Comes, RejectCode> {
         let device = DeviceKey::new(hello.tenant, hello.device).map_err(|_| RejectCode::UnknownDevice)?;
         let identity = self.identity(&device).await?.ok_or(RejectCode::UnknownDevice)?;
+        let proof = self.believe(&device, identity.proof)?;
         if identity.revoked {
             return Err(RejectCode::Revoked);
         }
         // A device that has a key never logs in without showing it.
-        if identity.proof != Proof::Plain {
+        if proof != Proof::Plain {
             return Err(RejectCode::Unsealed);
         }
         Ok(Comes { device, epoch: identity.epoch, key: KeyMark::PLAIN })
@@ -192,6 +193,15 @@ impl Logins {
         self.core.store.identity(device).await.map_err(|error| {
             tracing::warn!(%error, "a device cannot log in");
             RejectCode::StoreAway
+        })
+    }
+
+    /// How a device proves itself, if a route wrote that.
+    fn believe(&self, device: &DeviceKey, proof: Result<Proof, Forged>) -> Result<Proof, RejectCode> {
+        proof.map_err(|Forged| {
+            tracing::error!(%device, "{FORGED}");
+            self.core.metrics.rejected("forged-record");
+            RejectCode::UnknownDevice
         })
     }
 

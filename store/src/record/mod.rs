@@ -338,7 +338,7 @@ impl Record {
 
     pub(crate) fn identity(&self) -> Identity {
         Identity {
-            proof: self.keys.proof(),
+            proof: Ok(self.keys.proof()),
             revoked: self.revoked,
             fingerprint: self.fingerprint,
             receive_limit: self.receive_limit,

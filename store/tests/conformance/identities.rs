@@ -2,9 +2,7 @@
 
 use imlink_protocol::id::{Cursor, Fingerprint, KeyMark, MessageId};
 use imlink_store::mailbox::{Appended, Cancelled, Read};
-use imlink_store::session::{
-    Attach, Attached, Head, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted,
-};
+use imlink_store::session::{Attach, Attached, Head, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted};
 use imlink_store::{DeviceKey, Store};
 
 use crate::behaviours;
@@ -37,7 +35,7 @@ async fn a_device_shows_how_it_was_provisioned(store: Store) {
     let proof = Proof::key([5; 32]);
     assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Created);
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!((identity.proof, identity.revoked, identity.session, identity.epoch), (proof, false, None, 0));
+    assert_eq!((identity.proof, identity.revoked, identity.session, identity.epoch), (Ok(proof), false, None, 0));
     assert_eq!((identity.seen_ms, identity.receive_limit, identity.mailbox), (0, 0, Head::default()));
     assert!(identity.created_ms.abs_diff(store.now_ms().await.expect("store")) < 10_000);
 
@@ -59,7 +57,7 @@ async fn provisioning_again_with_the_same_key_keeps_mailbox_and_session(store: S
     let proof = Proof::Keys { current: [5; 32], next: Some([6; 32]) };
     assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Updated { ended: None });
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!((identity.proof, identity.created_ms), (proof, created_ms));
+    assert_eq!((identity.proof, identity.created_ms), (Ok(proof), created_ms));
     assert_eq!(identity.session.expect("still attached").epoch, new.epoch);
     assert_eq!((identity.mailbox.last, identity.mailbox.waiting), (ids[1].sequence, 2));
 }
@@ -75,7 +73,7 @@ async fn another_current_key_ends_the_session_of_the_former_one_and_keeps_the_ma
         let Provisioned::Updated { ended: Some(ended) } = provisioned else { panic!("{provisioned:?}") };
         assert_eq!((ended.server.as_str(), ended.epoch), ("a", epoch));
         let identity = store.identity(&device).await.expect("store").expect("provisioned");
-        assert_eq!((identity.proof, identity.session, identity.mailbox.waiting), (proof, None, 2));
+        assert_eq!((identity.proof, identity.session, identity.mailbox.waiting), (Ok(proof), None, 2));
         // The holder of the former key has a ticket, its boot and the next number.
         let again = Attach { attempt: attempt + 1, epoch_floor: epoch, ..former };
         assert_eq!(store.attach(&again).await.expect("store"), Attached::OtherKey);
@@ -152,9 +150,12 @@ async fn a_revoked_device_is_refused_and_its_session_is_returned(store: Store) {
 async fn provisioning_again_leaves_a_revocation_in_place(store: Store) {
     let device = lamp(&store).await;
     store.revoke(&device).await.expect("store");
-    assert_eq!(store.provision(&device, Proof::key([5; 32])).await.expect("store"), Provisioned::Updated { ended: None });
+    assert_eq!(
+        store.provision(&device, Proof::key([5; 32])).await.expect("store"),
+        Provisioned::Updated { ended: None }
+    );
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!((identity.proof, identity.revoked), (Proof::key([5; 32]), true));
+    assert_eq!((identity.proof, identity.revoked), (Ok(Proof::key([5; 32])), true));
     assert_eq!(store.append(&message(&device, 1)).await.expect("store"), Appended::Revoked);
     assert_eq!(store.attach(&hello(&device)).await.expect("store"), Attached::Revoked);
 }
@@ -190,7 +191,7 @@ async fn keyed(store: &Store, current: u8, next: Option<u8>) -> DeviceKey {
 
 /// First bytes of a device's keys.
 async fn keys(store: &Store, device: &DeviceKey) -> (u8, Option<u8>) {
-    match store.identity(device).await.expect("store").expect("provisioned").proof {
+    match store.identity(device).await.expect("store").expect("provisioned").proof.expect("written by the store") {
         Proof::Keys { current, next } => (current[0], next.map(|key| key[0])),
         Proof::Plain => panic!("it has keys"),
     }
@@ -225,7 +226,7 @@ async fn a_next_key_follows_only_a_key(store: Store) {
     assert_eq!(store.set_next_key(&device, &[2; 32]).await.expect("store"), NextKey::Plain);
     assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::OtherKey);
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!(identity.proof, Proof::Plain);
+    assert_eq!(identity.proof, Ok(Proof::Plain));
     let device = keyed(&store, 1, None).await;
     assert_eq!(store.set_next_key(&device, &[1; 32]).await.expect("store"), NextKey::Current);
     assert_eq!(keys(&store, &device).await, (1, None));

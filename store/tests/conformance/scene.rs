@@ -9,13 +9,13 @@ use imlink_protocol::message::Code;
 use imlink_store::acl::Role;
 use imlink_store::mailbox::{Acknowledge, Append, Appended, Read, State, Stored};
 use imlink_store::session::{Attach, Attached, NewSession, Proof};
-use imlink_store::{Config, DeviceKey, Store};
+use imlink_store::{Config, DeviceKey, RecordKey, Store};
 
 use crate::redis_server::RedisServer;
 
 /// Small limits, so that tests reach them.
 pub(crate) fn config() -> Config {
-    Config { events_per_shard_max: 100, ..Config::default() }
+    Config { events_per_shard_max: 100, record_keys: vec![RecordKey::derive(b"secret")], ..Config::default() }
 }
 
 /// Opens the store as a user who may do what the roles' rules say and nothing else: a command that the rules do not

@@ -1,20 +1,17 @@
--- current and next public key, each may be empty
+-- current and next public key, each may be empty; their macs, likewise
 local d = load()
 local session, epoch = '', 0
 if not d then
   d = { identity = '\0' .. pack('>I7', now({})) }
-  call('HSET', KEY, 'i', d.identity .. ARGV[1])
-else
+elseif d.seat and current_key(d.identity) ~= ARGV[1] then
   -- Whoever is attached proved the current key: another one ends the session.
-  if d.seat and sub(d.identity, 9) ~= ARGV[1] then
-    session, epoch = d.seat, d.epoch
-    leave(d)
-    save(d)
-  end
-  call('HSET', KEY, 'i', sub(d.identity, 1, 8) .. ARGV[1])
+  session, epoch = d.seat, d.epoch
+  leave(d)
+  save(d)
 end
+call('HSET', KEY, 'i', sub(d.identity, 1, 8) .. ARGV[1] .. ARGV[3])
 if ARGV[2] ~= '' then
-  call('HSET', KEY, 'n', ARGV[2])
+  call('HSET', KEY, 'n', ARGV[2] .. ARGV[4])
 else
   call('HDEL', KEY, 'n')
 end
