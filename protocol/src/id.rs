@@ -116,6 +116,21 @@ impl fmt::Display for Fingerprint {
     }
 }
 
+/// Tells the keys of one device apart: the first 64 bits of a public key, all zero for a plain device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyMark(pub [u8; 8]);
+
+impl KeyMark {
+    /// That of a device without a key.
+    pub const PLAIN: Self = Self([0; 8]);
+
+    /// That of a public key.
+    pub const fn of(public_key: &[u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *public_key;
+        Self([a, b, c, d, e, f, g, h])
+    }
+}
+
 /// Public part of a backend's token, drawn at random; names who sent a message. Written as 16 hexadecimal digits.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TokenId(pub [u8; 8]);

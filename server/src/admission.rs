@@ -8,12 +8,12 @@ use imlink_protocol::Instant;
 use imlink_protocol::device::LinkKind;
 use imlink_protocol::id::MessageId;
 use imlink_protocol::limits::{
-    EVENT_WINDOW_MAX, FRAME_LEN_MAX, GRANT_LEN_MAX, NUMBER_MAX, RECEIVE_LIMIT_MIN, TICKET_LEN_MAX, WINDOW_MAX,
+    EVENT_WINDOW_MAX, FRAME_LEN_MAX, NUMBER_MAX, RECEIVE_LIMIT_MIN, TICKET_LEN_MAX, WINDOW_MAX,
 };
 use imlink_protocol::message::{GoAwayReason, Hello, RejectCode, ToDevice, Welcome};
 use imlink_protocol::seal::Claim;
 use imlink_protocol::serving::{Opening, Session, Transmit};
-use imlink_protocol::ticket::{self, Ticket};
+use imlink_protocol::ticket;
 use imlink_store::session::{Attach, Attached, NewSession, Promoted, Proof};
 use imlink_store::{DeviceKey, Error, Store};
 use mio::net::TcpStream;
@@ -23,6 +23,7 @@ use crate::conn::{About, Arriving, Attaching, Comes, ConnId, Device, Moving, Pha
 use crate::reactor::{End, Reactor, Shared};
 use crate::store_work::Done;
 use crate::table::thread_of;
+use crate::tickets::Grant;
 
 /// An attach that the store does not answer is given up after this long.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(10);
@@ -143,7 +144,7 @@ impl Reactor {
             None => self.comes_plainly(hello)?,
         };
         Ok(Attaching {
-            about: About::new(comes.name, claim, hello),
+            about: About::new(comes.name, comes.how.key(), claim, hello),
             shown: comes.how,
             epoch_floor: comes.epoch_floor.max(hello.epoch),
             cursor: hello.cursor,
@@ -254,6 +255,7 @@ impl Reactor {
             server_incarnation: shared.incarnation,
             incarnation: about.incarnation,
             attempt: about.attempt,
+            key: about.key,
             epoch_floor: attaching.epoch_floor,
             cursor: attaching.cursor,
             fingerprint: about.fingerprint,
@@ -288,6 +290,8 @@ impl Reactor {
             Ok(Attached::Session(_)) => (RejectCode::Stale, 0),
             Ok(Attached::UnknownDevice) => (RejectCode::UnknownDevice, 60),
             Ok(Attached::Revoked) => (RejectCode::Revoked, 3600),
+            // The ticket ended with the key that it was given for; a route knows who comes by another one.
+            Ok(Attached::OtherKey) => (RejectCode::Ticket, 0),
             Ok(Attached::Stale) => (RejectCode::Stale, 0),
             Ok(Attached::Cursor) => (RejectCode::Cursor, 60),
             Err(error) if now.since(attaching.since) < ATTACH_PATIENCE => {
@@ -325,9 +329,9 @@ impl Reactor {
             },
         );
         session.handle_hint(attaching.hinted);
-        let mut grant = [0; GRANT_LEN_MAX];
         let is_plain = self.conn(id).is_none_or(|conn| !conn.out.is_sealed());
-        let grant_len = self.grant(&attaching.about.name, is_plain, new.epoch, &mut grant);
+        let grant = self.grant(&attaching.about, is_plain, new.epoch);
+        let renewal = self.renewal_after(grant.is_some());
         self.lend_buffer(id.index);
         let since = self.now;
         let limits = self.shared.config.limits;
@@ -343,7 +347,7 @@ impl Reactor {
             event_window: EVENT_WINDOW_MAX,
             event_position: new.event_position,
             time_ms: new.now_ms,
-            grant: grant.get(..grant_len).unwrap_or_default(),
+            grant: grant.as_ref().map_or(&[], Grant::bytes),
         }));
         conn.phase = Phase::Attached(Box::new(Device {
             about,
@@ -353,6 +357,7 @@ impl Reactor {
             interface,
             is_read_due: false,
             since,
+            renewal,
             is_head_due: false,
             is_replaced: false,
         }));
@@ -407,17 +412,6 @@ impl Reactor {
         }
     }
 
-    /// Makes the grant for the device's next connection; 0 bytes while there is no key for it.
-    fn grant(&self, name: &DeviceKey, is_plain: bool, epoch: u64, out: &mut [u8; GRANT_LEN_MAX]) -> usize {
-        let keys = self.shared.ticket_keys.read();
-        let mut nonce = [0; 24];
-        let Some((_, key)) = keys.first().filter(|_| getrandom::fill(&mut nonce).is_ok()) else { return 0 };
-        let expires_s = unix_s() + ticket::LIFETIME_S;
-        let (tenant, device) = (name.tenant(), name.device());
-        let ticket = Ticket { is_plain, tenant, device, epoch_floor: epoch, expires_s };
-        ticket::grant(&ticket, key, &nonce, out).unwrap_or_default()
-    }
-
     /// Undoes an attach that came to nothing: the older connection is the device's again.
     pub(crate) fn release_attaching(&mut self, id: ConnId, attaching: Attaching) {
         let name = attaching.about.name;
@@ -446,12 +440,12 @@ impl Reactor {
 /// The store's part of an admission: who the device is, then its session.
 async fn log_in_and_attach(store: &Store, mut attach: Attach, shown: Shown) -> Result<Attached, Error> {
     match shown {
-        Shown::Ticket => {}
+        Shown::Ticket(_) => {}
         Shown::Nothing => match store.identity(&attach.device).await? {
             None => return Ok(Attached::UnknownDevice),
             Some(identity) if identity.revoked => return Ok(Attached::Revoked),
             // A device that has a key never attaches over a plain link.
-            Some(identity) if identity.proof != Proof::Plain => return Ok(Attached::UnknownDevice),
+            Some(identity) if identity.proof != Ok(Proof::Plain) => return Ok(Attached::UnknownDevice),
             Some(identity) => attach.epoch_floor = attach.epoch_floor.max(identity.epoch),
         },
         // Proved by the record that brought `Hello`: the key before it is over.

@@ -36,6 +36,7 @@ mod sockets;
 mod store_work;
 mod sweep;
 mod table;
+mod tickets;
 
 pub use config::{Config, ConfigError, Limits, Login};
 pub use imlink_seal::Rates;

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{open_store, route_config, shown};
+use super::{open_store_of_route, route_config, shown};
 use crate::config::Settings;
 use crate::keys::{fleet_psks, login_keys};
 
@@ -26,7 +26,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one. Everything listens when this returns.
     pub(crate) async fn start(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<Self> {
-        let store = open_store(settings).await?;
+        let store = open_store_of_route(settings).await?;
         let metrics = imlink_server::metrics::Metrics::default();
         let mut registry = Registry::default();
         metrics.register(&mut registry);

@@ -252,9 +252,10 @@ impl Session {
     }
 
     /// The server refused before anything was proved. Anybody on the path can say so, hence the delay is believed
-    /// up to a minute only.
+    /// up to a minute only, and a ticket is not forgotten: the next connection is a login, and if that fails the one
+    /// behind it is made with the ticket again.
     pub fn handle_refused(&mut self, now: Instant, code: RejectCode, retry_after_s: u32) {
-        self.end(now, End::Rejected(code), seconds(retry_after_s).min(REFUSED_MAX));
+        self.end(now, End::Refused(code), seconds(retry_after_s).min(REFUSED_MAX));
     }
 
     /// Time has passed. An error ends the session.

@@ -1,8 +1,8 @@
 //! The handshake of a login, see the crate `imlink-seal`.
 
-use imlink_protocol::Epoch;
 use imlink_protocol::message::RejectCode;
 use imlink_protocol::seal::{FromStranger, SealError};
+use imlink_protocol::{Epoch, KeyMark};
 use imlink_seal::Refused;
 use imlink_store::DeviceKey;
 use tokio::sync::oneshot;
@@ -10,11 +10,13 @@ use tokio::sync::oneshot;
 use super::link::Link;
 use super::{End, Logins};
 
-/// A device that proved its key.
+/// Who logs in.
 pub(super) struct Comes {
     pub(super) device: DeviceKey,
     /// Highest epoch ever given.
     pub(super) epoch: Epoch,
+    /// The key that it proved; none on a plain link.
+    pub(super) key: KeyMark,
 }
 
 impl Logins {
@@ -32,8 +34,10 @@ impl Logins {
         let read = self.compute(move || begun.read()).await?.map_err(|refused| self.count(refused))?;
         let device = DeviceKey::new(&read.tenant, &read.device).map_err(|_| RejectCode::UnknownDevice)?;
         // An unknown device and a known one with another key are told the same.
-        let identity = self.identity(&device).await?.filter(|identity| identity.proof.fits(&read.public_key));
-        let identity = identity.ok_or(RejectCode::UnknownDevice)?;
+        let identity = self.identity(&device).await?.ok_or(RejectCode::UnknownDevice)?;
+        if !self.believe(&device, identity.proof)?.fits(&read.public_key) {
+            return Err(RejectCode::UnknownDevice.into());
+        }
         if identity.revoked {
             return Err(RejectCode::Revoked.into());
         }
@@ -42,7 +46,7 @@ impl Logins {
         link.seal(answered).await?;
         link.hear().await?;
         self.promote(&device, &public_key).await?;
-        Ok(Comes { device, epoch: identity.epoch })
+        Ok(Comes { device, epoch: identity.epoch, key: KeyMark::of(&public_key) })
     }
 
     fn refuse(&self, link: &mut Link, error: SealError) -> End {

@@ -11,4 +11,6 @@ mod real_input;
 mod sealed;
 mod sealed_flood;
 mod sealed_keys;
+mod sealed_records;
 mod sealed_replays;
+mod sealed_tickets;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use imlink_protocol::KeyMark;
 use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_FRAME_LEN_MAX};
 use imlink_protocol::message::{FromDevice, Hello, RejectCode, ToDevice};
 use imlink_protocol::seal::{ToStranger, take};
@@ -80,10 +81,10 @@ pub(crate) async fn spent(api: &Api) -> (f64, f64) {
 }
 
 /// A grant as a holder of `secret` would make it for `device` at `server`.
-fn granted(secret: &str, server: &str, device: &str, expires_s: u64) -> Vec<u8> {
+fn granted(secret: &str, server: &str, device: &str, mark: KeyMark, expires_s: u64) -> Vec<u8> {
     let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
     let key = ticket::derive(secret.as_bytes(), server, ticket::day_of(now_s));
-    let ticket = Ticket { is_plain: false, tenant: "-", device, epoch_floor: 0, expires_s };
+    let ticket = Ticket { is_plain: false, tenant: "-", device, epoch_floor: 0, expires_s, key: mark };
     let (nonce, _) = random().split_first_chunk().map(|(nonce, rest)| (*nonce, rest.len())).expect("24 of 32 bytes");
     let mut out = [0; GRANT_LEN_MAX];
     let len = ticket::grant(&ticket, &key, &nonce, &mut out).expect("a grant fits");
@@ -207,7 +208,8 @@ async fn who_does_not_hold_the_right_keys_is_not_let_in() {
     let nobody = Flashed { device: "nobody".into(), ..flashed.clone() };
     let name = node.name();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let good = granted(CLUSTER_SECRET, name, "lamp", now + 3600);
+    let key = KeyMark::of(&flashed.private.public().0);
+    let good = granted(CLUSTER_SECRET, name, "lamp", key, now + 3600);
     let mut wrong_key = good.clone();
     wrong_key[0] ^= 1;
     let first = claim(1, 1);
@@ -217,18 +219,29 @@ async fn who_does_not_hold_the_right_keys_is_not_let_in() {
         ("a device nobody provisioned", nobody.login(first), "unknown-device", "unknown-key"),
         ("a revoked device", revoked.login(first), "revoked", "revoked"),
         ("a made up ticket", attach(&[9; 120], first), "ticket", "ticket"),
-        ("a ticket under another secret", attach(&granted("other", name, "lamp", now + 60), first), "ticket", "ticket"),
+        (
+            "a ticket under another secret",
+            attach(&granted("other", name, "lamp", key, now + 60), first),
+            "ticket",
+            "ticket",
+        ),
         (
             "another server's ticket",
-            attach(&granted(CLUSTER_SECRET, "server-2", "lamp", now + 60), first),
+            attach(&granted(CLUSTER_SECRET, "server-2", "lamp", key, now + 60), first),
             "ticket",
             "ticket",
         ),
         (
             "a ticket past its time",
-            attach(&granted(CLUSTER_SECRET, name, "lamp", now - 60), first),
+            attach(&granted(CLUSTER_SECRET, name, "lamp", key, now - 60), first),
             "ticket",
             "ticket-expired",
+        ),
+        (
+            "a ticket for another key",
+            attach(&granted(CLUSTER_SECRET, name, "lamp", KeyMark([1; 8]), now + 60), first),
+            "sealed",
+            "answered",
         ),
         ("a ticket without its key", attach(&wrong_key, first), "silence", "handshake"),
     ];
@@ -312,7 +325,7 @@ async fn a_device_with_a_key_never_attaches_over_a_plain_link() {
     let cases = [
         ("its id", greeting, RejectCode::UnknownDevice),
         ("its ticket", Hello { ticket, ..greeting }, RejectCode::Ticket),
-        ("its grant", Hello { ticket: &session.grant[..160.min(session.grant.len())], ..greeting }, RejectCode::Ticket),
+        ("its grant", Hello { ticket: &session.grant[..168.min(session.grant.len())], ..greeting }, RejectCode::Ticket),
     ];
     for (what, greeting, expected) in cases {
         let (_, answer) = Wire::attach(node.plain(), greeting).await;
