@@ -16,6 +16,7 @@ mod attach;
 mod buckets;
 mod crypto;
 mod login;
+mod open;
 mod pool;
 #[cfg(test)]
 mod vectors;
@@ -24,6 +25,7 @@ pub use attach::AttachRead;
 pub use buckets::{Buckets, Rates};
 pub use crypto::Fast;
 pub use login::{LoginBegun, LoginRead, RouteKeys};
+pub use open::{OPEN_MAX, OpenHandshakes};
 pub use pool::Pool;
 
 use imlink_protocol::seal::Records;

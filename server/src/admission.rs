@@ -100,7 +100,7 @@ impl Reactor {
         let Phase::Hello { since, comes } = &mut conn.phase else { return };
         let (since, comes) = (*since, comes.take());
         if let Some(comes) = &comes {
-            self.open.leave(comes);
+            self.open.leave(&comes.who());
         }
         let attaching = match self.check_hello(hello, comes.map(|comes| *comes)) {
             Ok(attaching) => attaching,

@@ -158,6 +158,13 @@ pub(crate) enum Arriving {
     Login(DeviceKey, Box<LoginRead>),
 }
 
+impl Comes {
+    /// By what its open handshakes are counted.
+    pub(crate) fn who(&self) -> (DeviceKey, Claim) {
+        (self.name.clone(), self.claim)
+    }
+}
+
 impl Device {
     /// Whether its link has lasted so long that it should be made anew.
     pub(crate) fn is_old(&self, now: Instant) -> bool {

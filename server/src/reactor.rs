@@ -333,7 +333,7 @@ impl Reactor {
             Phase::Shaking { comes, .. } | Phase::Hello { comes, .. } => {
                 self.half_open = self.half_open.saturating_sub(1);
                 if let Some(comes) = comes {
-                    self.open.leave(&comes);
+                    self.open.leave(&comes.who());
                 }
             }
             Phase::Attaching(attaching) => {
