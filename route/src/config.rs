@@ -177,7 +177,8 @@ pub struct Limits {
     pub backend_links_max: usize,
     /// Subscriptions to events, of all backends. Default 1,024.
     pub subscriptions_max: usize,
-    /// Events kept in memory for subscribers that are nearly up to date. Default 8,192.
+    /// Events kept in memory for subscribers that are nearly up to date, of all tenants that have any, in equal
+    /// parts. Default 8,192.
     pub events_kept_max: usize,
     /// Credit of one subscription: events on their way. Default 65,536.
     pub credit_max: u32,
