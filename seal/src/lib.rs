@@ -23,7 +23,7 @@ mod vectors;
 
 pub use attach::AttachRead;
 pub use buckets::{Buckets, Rates};
-pub use crypto::Fast;
+pub use crypto::{Fast, Resolver, public_key};
 pub use login::{LoginBegun, LoginRead, RouteKeys};
 pub use open::{OPEN_MAX, OpenHandshakes};
 pub use pool::Pool;
