@@ -17,6 +17,7 @@ use imlink_protocol::ticket::{self, Ticket};
 use imlink_store::session::{Attach, Attached, NewSession, Promoted, Proof};
 use imlink_store::{DeviceKey, Error, Store};
 use mio::net::TcpStream;
+use thin_vec::ThinVec;
 
 use crate::config::Login;
 use crate::conn::{About, Arriving, Attaching, Comes, ConnId, Device, Moving, Phase, Shown};
@@ -116,7 +117,7 @@ impl Reactor {
         if let Some(conn) = self.take_out(index) {
             self.half_open = self.half_open.saturating_sub(1);
             let arriving = Arriving::Hello(attaching);
-            let moving = Moving { stream: conn.stream, since, arriving, input: rest.to_vec() };
+            let moving = Moving { stream: conn.stream, since, arriving, input: rest.into() };
             inbox.put(crate::inbox::Command::Adopt(Box::new(moving)));
         }
     }
@@ -151,7 +152,7 @@ impl Reactor {
             hinted: MessageId::default(),
             kicked: 0,
             calls: Vec::new(),
-            reports: Vec::new(),
+            reports: ThinVec::new(),
             predecessor: None,
         })
     }
@@ -329,7 +330,6 @@ impl Reactor {
         let is_plain = self.conn(id).is_none_or(|conn| !conn.out.is_sealed());
         let grant_len = self.grant(&attaching.about.name, is_plain, new.epoch, &mut grant);
         self.lend_buffer(id.index);
-        let since = self.now;
         let limits = self.shared.config.limits;
         let Attaching { about, calls, reports, .. } = *attaching;
         let interface = self.interfaces.of(&about);
@@ -349,10 +349,9 @@ impl Reactor {
             about,
             session,
             reports,
-            calls: Vec::new(),
+            calls: ThinVec::new(),
             interface,
             is_read_due: false,
-            since,
             is_head_due: false,
             is_replaced: false,
         }));

@@ -131,7 +131,7 @@ impl Reactor {
             if let Some(conn) = self.conn(id)
                 && !behind.is_empty()
             {
-                conn.input = behind.to_vec();
+                conn.input = behind.into();
             }
             return self.go_on(id, arriving);
         };

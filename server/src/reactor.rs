@@ -359,10 +359,10 @@ impl Reactor {
         self.mark(index);
     }
 
-    fn release_device(&mut self, id: ConnId, mut device: Device) {
+    fn release_device(&mut self, id: ConnId, device: Device) {
         self.shared.metrics.attached.dec();
         self.table.remove(device.about.name.as_str(), id.index);
-        self.fail_calls(&mut device.calls);
+        self.fail_calls(device.calls);
         if !device.is_replaced {
             self.detach(device.about.name, device.session.epoch());
         }
