@@ -15,3 +15,4 @@ mod sealed_flood_login;
 mod sealed_keys;
 mod sealed_logins;
 mod sealed_replays;
+mod unread_log;
