@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("imlink: {error:#}");
+            logging::last_words(format!("imlink: {error:#}"));
             status(&error).into()
         }
     }

@@ -20,7 +20,7 @@ use crate::access::Tokens;
 use crate::calls::Calls;
 use crate::config::Config;
 use crate::devices::{Devices, Known, NameTag, Seat};
-use crate::events::Feed;
+use crate::events::Feeds;
 use crate::interface::{Interface, Interfaces};
 use crate::kick::Kicks;
 use crate::lookups::Lookups;
@@ -43,7 +43,7 @@ pub(crate) struct Core {
     pub(crate) waiters: Waiters,
     pub(crate) calls: Calls,
     pub(crate) kicks: Kicks,
-    pub(crate) feed: Feed,
+    pub(crate) feeds: Feeds,
     pub(crate) tokens: Tokens,
     pub(crate) metrics: Metrics,
     /// Everything that must end before the route has left.
@@ -77,7 +77,7 @@ impl Core {
             waiters: Waiters::new(),
             calls: Calls::new(),
             kicks: Kicks::default(),
-            feed: Feed::new(limits.events_kept_max),
+            feeds: Feeds::new(limits.events_kept_max),
             tokens: Tokens::new(&config.token, &store),
             metrics: Metrics::new(),
             tasks: TaskTracker::new(),

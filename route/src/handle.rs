@@ -199,7 +199,7 @@ impl Route {
     /// Writes down that `group` processed everything up to `position`, as given with an event.
     pub async fn commit(&self, tenant: &str, group: &str, position: &str) -> Result<(), Failed> {
         events::check_group(group)?;
-        let position = events::decode(position)?;
+        let position = events::decode(position, tenant)?;
         let before = self.core.store.committed_events(tenant, group).await;
         let before = Positions(before.map_err(|error| store_failed(&error))?);
         events::commit(&self.core, tenant, group, &position, &before).await

@@ -17,6 +17,7 @@ use imlink_protocol::ticket;
 use imlink_store::session::{Attach, Attached, NewSession, Promoted, Proof};
 use imlink_store::{DeviceKey, Error, Store};
 use mio::net::TcpStream;
+use thin_vec::ThinVec;
 
 use crate::config::Login;
 use crate::conn::{About, Arriving, Attaching, Comes, ConnId, Device, Moving, Phase, Shown};
@@ -101,7 +102,7 @@ impl Reactor {
         let Phase::Hello { since, comes } = &mut conn.phase else { return };
         let (since, comes) = (*since, comes.take());
         if let Some(comes) = &comes {
-            self.open.leave(comes);
+            self.open.leave(&comes.who());
         }
         let attaching = match self.check_hello(hello, comes.map(|comes| *comes)) {
             Ok(attaching) => attaching,
@@ -117,7 +118,7 @@ impl Reactor {
         if let Some(conn) = self.take_out(index) {
             self.half_open = self.half_open.saturating_sub(1);
             let arriving = Arriving::Hello(attaching);
-            let moving = Moving { stream: conn.stream, since, arriving, input: rest.to_vec() };
+            let moving = Moving { stream: conn.stream, since, arriving, input: rest.into() };
             inbox.put(crate::inbox::Command::Adopt(Box::new(moving)));
         }
     }
@@ -152,7 +153,7 @@ impl Reactor {
             hinted: MessageId::default(),
             kicked: 0,
             calls: Vec::new(),
-            reports: Vec::new(),
+            reports: ThinVec::new(),
             predecessor: None,
         })
     }
@@ -333,7 +334,6 @@ impl Reactor {
         let grant = self.grant(&attaching.about, is_plain, new.epoch);
         let renewal = self.renewal_after(grant.is_some());
         self.lend_buffer(id.index);
-        let since = self.now;
         let limits = self.shared.config.limits;
         let Attaching { about, calls, reports, .. } = *attaching;
         let interface = self.interfaces.of(&about);
@@ -353,10 +353,9 @@ impl Reactor {
             about,
             session,
             reports,
-            calls: Vec::new(),
+            calls: ThinVec::new(),
             interface,
             is_read_due: false,
-            since,
             renewal,
             is_head_due: false,
             is_replaced: false,

@@ -19,6 +19,7 @@ use imlink_protocol::serving::Session;
 use imlink_seal::{AttachRead, Fast, LoginRead};
 use imlink_store::DeviceKey;
 use mio::net::TcpStream;
+use thin_vec::ThinVec;
 
 use crate::call::{PendingCall, WaitingCall};
 use crate::inbox::LinkId;
@@ -37,7 +38,7 @@ pub(crate) struct Conn {
     pub(crate) serial: u32,
     pub(crate) phase: Phase,
     /// A frame that came in part, and since when.
-    pub(crate) input: Vec<u8>,
+    pub(crate) input: ThinVec<u8>,
     pub(crate) partial_since: Instant,
     pub(crate) out: Out,
     /// Opens the records of a sealed link.
@@ -107,23 +108,21 @@ pub(crate) struct Attaching {
     pub(crate) kicked: Epoch,
     pub(crate) calls: Vec<WaitingCall>,
     /// Who wants to hear of which message.
-    pub(crate) reports: Vec<Report>,
+    pub(crate) reports: ThinVec<Report>,
     /// The connection this one is about to replace.
     pub(crate) predecessor: Option<ConnId>,
 }
 
-/// An attached device.
+/// An attached device. Its lists are empty most of the time, and take a pointer then.
 pub(crate) struct Device {
     pub(crate) about: About,
     pub(crate) session: Session,
     /// Who wants to hear of which message.
-    pub(crate) reports: Vec<Report>,
-    pub(crate) calls: Vec<PendingCall>,
+    pub(crate) reports: ThinVec<Report>,
+    pub(crate) calls: ThinVec<PendingCall>,
     pub(crate) interface: Interface,
     /// A read of the mailbox failed; the sweep tries again.
     pub(crate) is_read_due: bool,
-    /// When its session began.
-    pub(crate) since: Instant,
     /// When it is given its next ticket.
     pub(crate) renewal: Instant,
     /// Its mailbox is among those to be compared.
@@ -160,7 +159,7 @@ pub(crate) struct Moving {
     pub(crate) since: Instant,
     pub(crate) arriving: Arriving,
     /// Bytes that came behind what was handled.
-    pub(crate) input: Vec<u8>,
+    pub(crate) input: ThinVec<u8>,
 }
 
 /// How far a moving connection got.
@@ -173,10 +172,17 @@ pub(crate) enum Arriving {
     Login(DeviceKey, Box<LoginRead>),
 }
 
+impl Comes {
+    /// By what its open handshakes are counted.
+    pub(crate) fn who(&self) -> (DeviceKey, Claim) {
+        (self.name.clone(), self.claim)
+    }
+}
+
 impl Device {
     /// Whether its link has lasted so long that it should be made anew.
     pub(crate) fn is_old(&self, now: Instant) -> bool {
-        now.since(self.since) >= SESSION_AGE_MAX
+        now.since(self.session.opened()) >= SESSION_AGE_MAX
     }
 
     /// Whether nothing is under way.
@@ -209,7 +215,7 @@ impl Conn {
             Phase::Greeting { .. } | Phase::Shaking { .. } => Out::unsealed(),
             _ => Out::default(),
         };
-        Self { stream, serial, phase, input: Vec::new(), partial_since: now, out, opener: None, is_dirty: false }
+        Self { stream, serial, phase, input: ThinVec::new(), partial_since: now, out, opener: None, is_dirty: false }
     }
 
     /// From here on everything is a record.

@@ -44,16 +44,18 @@ pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
     if let Some(open) = listens.into_iter().find_map(|listen| check_loopback(listen.address()?).err()) {
         return refuse(&open);
     }
-    logging::start(&settings.log_level, settings.log_format)?;
+    let log = logging::start(&settings.log_level, settings.log_format)?;
+    let mut registry = Registry::default();
+    log.register(&mut registry);
     find_secrets(role, &mut settings)?;
     open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = signals::shutdown()?;
         match role {
-            Role::Gateway => gateway::run(&settings, shutdown).await,
-            Role::Route => route(&settings, shutdown).await,
-            Role::Server => server::run(&settings, shutdown).await,
+            Role::Gateway => gateway::run(&settings, registry, shutdown).await,
+            Role::Route => route(&settings, registry, shutdown).await,
+            Role::Server => server::run(&settings, registry, shutdown).await,
         }
     })?;
     // Tasks that wait for a store that is away have nobody left who waits for them.
@@ -164,7 +166,7 @@ fn route_config(settings: &Settings, is_cluster: bool) -> anyhow::Result<imlink_
     })
 }
 
-async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn route(settings: &Settings, registry: Registry, shutdown: CancellationToken) -> anyhow::Result<()> {
     anyhow::ensure!(
         settings.store != "memory",
         "a route of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
@@ -173,7 +175,7 @@ async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Resu
     let key = membership::node_key(settings, NodeRole::Route)?;
     membership::keep_join_token(settings, &store).await?;
     let config = imlink_route::Config { node_key: Some(key), ..route_config(settings, true)? };
-    let running = imlink_route::start(config, store, Registry::default(), shutdown).await?;
+    let running = imlink_route::start(config, store, registry, shutdown).await?;
     tracing::info!(
         route = settings.name,
         http = shown(running.http),

@@ -244,21 +244,28 @@ impl MemoryStore {
         self.contents.events.append(batches, now().now_ms)
     }
 
-    pub(crate) fn read_events(&self, shard: usize, after: Position, limit: usize) -> Vec<(Position, Event)> {
-        self.contents.events.read(shard, after, limit)
+    pub(crate) fn read_events(
+        &self,
+        tenant: &str,
+        shard: usize,
+        after: Position,
+        limit: usize,
+    ) -> Vec<(Position, Event)> {
+        self.contents.events.read(tenant, shard, after, limit)
     }
 
     pub(crate) async fn wait_events(
         &self,
+        tenant: &str,
         after: &[Position; SHARDS],
         limit_per_shard: usize,
         wait: Duration,
     ) -> Vec<(usize, Vec<(Position, Event)>)> {
-        self.contents.events.wait(after, limit_per_shard, wait).await
+        self.contents.events.wait(tenant, after, limit_per_shard, wait).await
     }
 
-    pub(crate) fn event_tails(&self) -> [Position; SHARDS] {
-        self.contents.events.tails()
+    pub(crate) fn event_tails(&self, tenant: &str) -> [Position; SHARDS] {
+        self.contents.events.tails(tenant)
     }
 
     pub(crate) fn commit_events(&self, tenant: &str, group: &str, shard: usize, upto: Position) {

@@ -111,7 +111,7 @@ impl RedisStore {
         let mut pipeline = Pipeline::with_capacity(3);
         pipeline.add_command(keeper.scripts.call(Call::Remove, &device_keys(device).each_ref().map(String::as_str)));
         pipeline.cmd("ZREM").arg(layout::names_key(device.tenant())).arg(device.device());
-        pipeline.cmd("HDEL").arg(layout::queues_key(shard_of(device))).arg(device.as_str());
+        pipeline.cmd("HDEL").arg(layout::queues_key(device.tenant(), shard_of(device))).arg(device.as_str());
         let mut answers = keeper.ask_all(&keeper.link()?, &pipeline).await?.into_iter();
         read_ended(answers.next().unwrap_or(Value::Nil))
     }
@@ -147,7 +147,10 @@ impl RedisStore {
             .arg(&attach.key.0);
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(call);
-        pipeline.cmd("HGET").arg(layout::queues_key(shard_of(&attach.device))).arg(attach.device.as_str());
+        pipeline
+            .cmd("HGET")
+            .arg(layout::queues_key(attach.device.tenant(), shard_of(&attach.device)))
+            .arg(attach.device.as_str());
         let mut answers = keeper.ask_all(&link, &pipeline).await?.into_iter();
         let mut reply = Reply::new(answers.next().unwrap_or(Value::Nil))?;
         Ok(match reply.number()? {

@@ -97,9 +97,9 @@ async fn as_route(store: &Store) {
     store.cancel(&lamp(), last.id).await.expect("cancel");
     store.idempotent("-", "key", [1; 32]).await.expect("idempotent");
     store.idempotent_done("-", "key", b"answer").await.expect("idempotent_done");
-    store.read_events(0, Position::default(), 10).await.expect("read_events");
-    store.wait_events(&[Position::default(); SHARDS], 10, Duration::from_millis(1)).await.expect("wait_events");
-    store.event_tails().await.expect("event_tails");
+    store.read_events("-", 0, Position::default(), 10).await.expect("read_events");
+    store.wait_events("-", &[Position::default(); SHARDS], 10, Duration::from_millis(1)).await.expect("wait_events");
+    store.event_tails("-").await.expect("event_tails");
     store.commit_events("-", "group", 0, Position { ms: 1, n: 0 }).await.expect("commit_events");
     store.committed_events("-", "group").await.expect("committed_events");
     store.interface("-", INTERFACE).await.expect("interface");
@@ -298,9 +298,9 @@ fn no_role_gets_by_a_command_of_its_own_what_its_rules_keep_from_it() {
         (&[Role::Server], &["ZREM", "im:t:{tokens}:r", "x"]),
         (&[Role::Admin], &["HGET", "im:t:{tokens}", "x"]),
         (&[Role::Server, Role::Route, Role::Gateway], &["SET", "im:n:{n}", "x"]),
-        (&[Role::Server], &["XREAD", "STREAMS", "im:e:{0}", "0"]),
+        (&[Role::Server], &["XREAD", "STREAMS", "im:e:{-/0}", "0"]),
         (&[Role::Admin], &["HGET", "im:{-/lamp}", "i"]),
-        (&[Role::Admin], &["XRANGE", "im:e:{0}", "-", "+"]),
+        (&[Role::Admin], &["XRANGE", "im:e:{-/0}", "-", "+"]),
     ];
     for (roles, words) in cases {
         let [name, arguments @ ..] = words else { panic!("a command has a name") };

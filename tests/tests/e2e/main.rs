@@ -3,6 +3,7 @@
 mod bad_frames;
 mod bystander;
 mod cluster;
+mod hostile;
 mod http;
 mod link_ports;
 mod main_job;
@@ -10,7 +11,10 @@ mod membership;
 mod real_input;
 mod sealed;
 mod sealed_flood;
+mod sealed_flood_login;
 mod sealed_keys;
+mod sealed_logins;
 mod sealed_records;
 mod sealed_replays;
 mod sealed_tickets;
+mod unread_log;

@@ -37,7 +37,7 @@ pub(crate) async fn heard(address: SocketAddr, bytes: &[u8]) -> Heard {
     read_heard(&came)
 }
 
-fn read_heard(came: &[u8]) -> Heard {
+pub(crate) fn read_heard(came: &[u8]) -> Heard {
     if came.is_empty() {
         return Heard::Silence;
     }
@@ -56,7 +56,7 @@ fn read_heard(came: &[u8]) -> Heard {
 }
 
 /// Bytes in which a frame's length is written.
-fn length_of(frame: &[u8]) -> usize {
+pub(crate) fn length_of(frame: &[u8]) -> usize {
     1 + frame.iter().take_while(|byte| **byte & 0x80 != 0).count()
 }
 
