@@ -116,12 +116,17 @@ impl Route {
         }
     }
 
-    /// Makes a device known, or changes how it proves itself; a revocation stays.
+    /// Makes a device known, or changes how it proves itself; a revocation stays. Another current key than before
+    /// closes its session.
     pub async fn provision(&self, tenant: &str, device: &str, proof: Proof) -> Result<Provisioned, Failed> {
         let device = key(tenant, device)?;
         let provisioned = self.core.store.provision(&device, proof).await;
         self.core.devices.forget(device.as_str());
-        provisioned.map_err(|error| store_failed(&error))
+        let provisioned = provisioned.map_err(|error| store_failed(&error))?;
+        if let Provisioned::Updated { ended } = &provisioned {
+            self.close(device, ended.clone());
+        }
+        Ok(provisioned)
     }
 
     /// What is known of a device.
@@ -244,11 +249,16 @@ impl Route {
         let session = ended.map_err(|error| store_failed(&error))?;
         let session = session.ok_or_else(|| unknown_device(&device))?;
         self.core.devices.forget(device.as_str());
-        if let Some(session) = session {
+        self.close(device, session);
+        Ok(())
+    }
+
+    /// Closes the session that ended in the store, if there was one.
+    fn close(&self, device: DeviceKey, ended: Option<Session>) {
+        if let Some(session) = ended {
             let seat = self.core.seat(&session);
             self.core.tasks.spawn(kick::revoke(self.core.clone(), device, seat));
         }
-        Ok(())
     }
 
     async fn paths(&self, device: &DeviceKey, identity: &Identity) -> Option<Vec<(crate::request::Kind, String)>> {

@@ -72,6 +72,11 @@ struct System;
 
 impl Random for System {
     fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        #[cfg(test)]
+        if let Some(fixed) = crate::golden::fixed() {
+            dest.copy_from_slice(&fixed);
+            return Ok(());
+        }
         getrandom::fill(dest).map_err(|_| snow::Error::Rng)
     }
 }

@@ -15,6 +15,8 @@
 mod attach;
 mod buckets;
 mod crypto;
+#[cfg(test)]
+mod golden;
 mod login;
 mod open;
 mod pool;

@@ -117,7 +117,7 @@ impl Reactor {
             None => self.comes_plainly(hello)?,
         };
         Ok(Attaching {
-            about: About::new(comes.name, claim, hello),
+            about: About::new(comes.name, comes.how.key(), claim, hello),
             shown: comes.how,
             epoch_floor: comes.epoch_floor.max(hello.epoch),
             cursor: hello.cursor,

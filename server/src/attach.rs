@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use imlink_protocol::Instant;
 use imlink_protocol::id::MessageId;
-use imlink_protocol::limits::{EVENT_WINDOW_MAX, GRANT_LEN_MAX, WINDOW_MAX};
+use imlink_protocol::limits::{EVENT_WINDOW_MAX, WINDOW_MAX};
 use imlink_protocol::message::{GoAwayReason, RejectCode, ToDevice, Welcome};
 use imlink_protocol::serving::{Opening, Session, Transmit};
-use imlink_protocol::ticket::{self, Ticket};
 use imlink_store::session::{Attach, Attached, NewSession, Promoted, Proof};
 use imlink_store::{DeviceKey, Error, Store};
 use thin_vec::ThinVec;
 
-use crate::admission::unix_s;
 use crate::conn::{About, Attaching, ConnId, Device, Phase, Shown};
 use crate::reactor::{End, Reactor, Shared};
 use crate::store_work::Done;
+use crate::tickets::Grant;
 
 /// An attach that the store does not answer is given up after this long.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(10);
@@ -89,6 +88,7 @@ impl Reactor {
             server_incarnation: shared.incarnation,
             incarnation: about.incarnation,
             attempt: about.attempt,
+            key: about.key,
             epoch_floor: attaching.epoch_floor,
             cursor: attaching.cursor,
             fingerprint: about.fingerprint,
@@ -123,6 +123,8 @@ impl Reactor {
             Ok(Attached::Session(_)) => (RejectCode::Stale, 0),
             Ok(Attached::UnknownDevice) => (RejectCode::UnknownDevice, 60),
             Ok(Attached::Revoked) => (RejectCode::Revoked, 3600),
+            // The ticket ended with the key that it was given for; a route knows who comes by another one.
+            Ok(Attached::OtherKey) => (RejectCode::Ticket, 0),
             Ok(Attached::Stale) => (RejectCode::Stale, 0),
             Ok(Attached::Cursor) => (RejectCode::Cursor, 60),
             Err(error) if now.since(attaching.since) < ATTACH_PATIENCE => {
@@ -160,9 +162,9 @@ impl Reactor {
             },
         );
         session.handle_hint(attaching.hinted);
-        let mut grant = [0; GRANT_LEN_MAX];
         let is_plain = self.conn(id).is_none_or(|conn| !conn.out.is_sealed());
-        let grant_len = self.grant(&attaching.about.name, is_plain, new.epoch, &mut grant);
+        let grant = self.grant(&attaching.about, is_plain, new.epoch);
+        let renewal = self.renewal_after(grant.is_some());
         self.lend_buffer(id.index);
         let limits = self.shared.config.limits;
         let Attaching { about, calls, reports, .. } = *attaching;
@@ -177,7 +179,7 @@ impl Reactor {
             event_window: EVENT_WINDOW_MAX,
             event_position: new.event_position,
             time_ms: new.now_ms,
-            grant: grant.get(..grant_len).unwrap_or_default(),
+            grant: grant.as_ref().map_or(&[], Grant::bytes),
         }));
         conn.phase = Phase::Attached(Box::new(Device {
             about,
@@ -186,6 +188,7 @@ impl Reactor {
             calls: ThinVec::new(),
             interface,
             is_read_due: false,
+            renewal,
             is_head_due: false,
             is_replaced: false,
         }));
@@ -240,17 +243,6 @@ impl Reactor {
         }
     }
 
-    /// Makes the grant for the device's next connection; 0 bytes while there is no key for it.
-    fn grant(&self, name: &DeviceKey, is_plain: bool, epoch: u64, out: &mut [u8; GRANT_LEN_MAX]) -> usize {
-        let keys = self.shared.ticket_keys.read();
-        let mut nonce = [0; 24];
-        let Some((_, key)) = keys.first().filter(|_| getrandom::fill(&mut nonce).is_ok()) else { return 0 };
-        let expires_s = unix_s() + ticket::LIFETIME_S;
-        let (tenant, device) = (name.tenant(), name.device());
-        let ticket = Ticket { is_plain, tenant, device, epoch_floor: epoch, expires_s };
-        ticket::grant(&ticket, key, &nonce, out).unwrap_or_default()
-    }
-
     /// Undoes an attach that came to nothing: the older connection is the device's again.
     pub(crate) fn release_attaching(&mut self, id: ConnId, attaching: Attaching) {
         let name = attaching.about.name;
@@ -279,12 +271,12 @@ impl Reactor {
 /// The store's part of an admission: who the device is, then its session.
 async fn log_in_and_attach(store: &Store, mut attach: Attach, shown: Shown) -> Result<Attached, Error> {
     match shown {
-        Shown::Ticket => {}
+        Shown::Ticket(_) => {}
         Shown::Nothing => match store.identity(&attach.device).await? {
             None => return Ok(Attached::UnknownDevice),
             Some(identity) if identity.revoked => return Ok(Attached::Revoked),
             // A device that has a key never attaches over a plain link.
-            Some(identity) if identity.proof != Proof::Plain => return Ok(Attached::UnknownDevice),
+            Some(identity) if identity.proof != Ok(Proof::Plain) => return Ok(Attached::UnknownDevice),
             Some(identity) => attach.epoch_floor = attach.epoch_floor.max(identity.epoch),
         },
         // Proved by the record that brought `Hello`: the key before it is over.

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use imlink_protocol::Instant;
-use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId};
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint, KeyMark, MessageId};
 use imlink_protocol::message::Hello;
 use imlink_protocol::seal::{Claim, Opener, Records};
 use imlink_protocol::serving::Session;
@@ -74,12 +74,23 @@ pub(crate) struct Comes {
 /// What a device showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
-    /// A ticket.
-    Ticket,
+    /// A ticket, given for this key.
+    Ticket(KeyMark),
     /// Nothing, on a plain link: it must be provisioned so.
     Nothing,
     /// Its key, which is one of those that it was provisioned with.
     Key([u8; 32]),
+}
+
+impl Shown {
+    /// The key that is proved by it.
+    pub(crate) const fn key(&self) -> KeyMark {
+        match self {
+            Self::Ticket(key) => *key,
+            Self::Nothing => KeyMark::PLAIN,
+            Self::Key(key) => KeyMark::of(key),
+        }
+    }
 }
 
 /// A device that was let in but has no session yet.
@@ -112,6 +123,8 @@ pub(crate) struct Device {
     pub(crate) interface: Interface,
     /// A read of the mailbox failed; the sweep tries again.
     pub(crate) is_read_due: bool,
+    /// When it is given its next ticket.
+    pub(crate) renewal: Instant,
     /// Its mailbox is among those to be compared.
     pub(crate) is_head_due: bool,
     /// Its session is no longer its own (replaced, kicked, revoked): nothing is detached when it ends.
@@ -121,6 +134,8 @@ pub(crate) struct Device {
 /// What `Hello` said, as far as it is needed later.
 pub(crate) struct About {
     pub(crate) name: DeviceKey,
+    /// The key that it proved.
+    pub(crate) key: KeyMark,
     pub(crate) incarnation: u64,
     pub(crate) attempt: u32,
     pub(crate) receive_limit: u32,
@@ -180,9 +195,10 @@ impl Device {
 const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl About {
-    pub(crate) fn new(name: DeviceKey, claim: Claim, hello: &Hello<'_>) -> Self {
+    pub(crate) fn new(name: DeviceKey, key: KeyMark, claim: Claim, hello: &Hello<'_>) -> Self {
         Self {
             name,
+            key,
             incarnation: claim.incarnation,
             attempt: claim.attempt,
             receive_limit: hello.receive_limit,

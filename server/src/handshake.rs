@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use imlink_protocol::message::RejectCode;
 use imlink_protocol::seal::{Claim, FromStranger, Greeting, SealError};
 use imlink_seal::{Answered, AttachRead, LoginRead, OpenHandshakes, Refused};
-use imlink_store::session::Identity;
+use imlink_store::session::{FORGED, Identity};
 use imlink_store::{DeviceKey, Error};
 
 use crate::admission::unix_s;
@@ -72,7 +72,8 @@ impl Reactor {
         match read {
             Ok(read) => match DeviceKey::new(&read.tenant, &read.device) {
                 Ok(name) => {
-                    let comes = Comes { name, claim: read.claim, epoch_floor: read.epoch_floor, how: Shown::Ticket };
+                    let how = Shown::Ticket(read.key);
+                    let comes = Comes { name, claim: read.claim, epoch_floor: read.epoch_floor, how };
                     self.arrive(id, Arriving::Ticket(comes, Box::new(read)), behind);
                 }
                 Err(_) => self.refuse_handshake(id, Refused::Ticket),
@@ -177,8 +178,13 @@ impl Reactor {
                 return self.close(id.index, End::Reject(RejectCode::StoreAway, 5));
             }
         };
+        if identity.as_ref().is_some_and(|identity| identity.proof.is_err()) {
+            tracing::error!(device = %name, "{FORGED}");
+            self.shared.metrics.count_handshake("forged-record");
+        }
         // An unknown device and a known one with another key are told the same.
-        let Some(identity) = identity.filter(|identity| identity.proof.fits(&read.public_key)) else {
+        let fits = |identity: &Identity| identity.proof.is_ok_and(|proof| proof.fits(&read.public_key));
+        let Some(identity) = identity.filter(fits) else {
             tracing::info!(device = %name, "a login by an unknown device or key");
             self.shared.metrics.count_handshake("unknown-key");
             return self.close(id.index, End::Reject(RejectCode::UnknownDevice, 60));

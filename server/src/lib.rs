@@ -37,6 +37,7 @@ mod sockets;
 mod store_work;
 mod sweep;
 mod table;
+mod tickets;
 
 pub use config::{Config, ConfigError, Limits, Login};
 pub use imlink_seal::Rates;

@@ -47,7 +47,8 @@ impl Store {
         RedisStore::open(url, config).await.map(Self::Redis)
     }
 
-    /// Provisions a device: its proof is set; mailbox, session and revocation stay.
+    /// Provisions a device: its proof is set; mailbox and revocation stay. Another current key than before ends the
+    /// session and the tickets of that one.
     pub async fn provision(&self, device: &DeviceKey, proof: Proof) -> Result<Provisioned, Error> {
         match self {
             Self::Memory(store) => Ok(store.provision(device, proof)),

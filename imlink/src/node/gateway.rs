@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{open_store, route_config, shown};
+use super::{open_store_of_route, route_config, shown};
 use crate::config::Settings;
 use crate::keys::{fleet_psks, login_keys};
 
@@ -30,7 +30,7 @@ impl Gateway {
         mut registry: Registry,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let store = open_store(settings).await?;
+        let store = open_store_of_route(settings).await?;
         let metrics = imlink_server::metrics::Metrics::default();
         metrics.register(&mut registry);
         let server = Server::start(server_config(settings, Login::Direct)?, store.clone(), metrics)?;

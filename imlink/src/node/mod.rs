@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use imlink_route::http::{NotLoopback, check_loopback};
-use imlink_store::Store;
 use imlink_store::node::NodeRole;
+use imlink_store::{RecordKey, Store};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -111,9 +111,20 @@ fn find_secrets(role: Role, settings: &mut Settings) -> anyhow::Result<()> {
     find(Secret::Cluster, "secret for the nodes of the cluster", &mut settings.cluster_secret)
 }
 
+/// The store that `settings` name, as a route or gateway uses it: it writes and checks the macs over devices' keys.
+async fn open_store_of_route(settings: &Settings) -> anyhow::Result<Store> {
+    let secrets = [&settings.cluster_secret, &settings.cluster_secret_former];
+    let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+    open_store_with(settings, secrets.map(|secret| RecordKey::derive(secret.as_bytes())).collect()).await
+}
+
 /// The store that `settings` name.
 async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    let mut config = imlink_store::Config::from(settings.store_limits);
+    open_store_with(settings, Vec::new()).await
+}
+
+async fn open_store_with(settings: &Settings, record_keys: Vec<RecordKey>) -> anyhow::Result<Store> {
+    let mut config = imlink_store::Config { record_keys, ..settings.store_limits.into() };
     if !settings.store_ca.is_empty() {
         let path = &settings.store_ca;
         let read = std::fs::read(path);
@@ -160,7 +171,7 @@ async fn route(settings: &Settings, registry: Registry, shutdown: CancellationTo
         settings.store != "memory",
         "a route of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
     );
-    let store = open_store(settings).await?;
+    let store = open_store_of_route(settings).await?;
     let key = membership::node_key(settings, NodeRole::Route)?;
     membership::keep_join_token(settings, &store).await?;
     let config = imlink_route::Config { node_key: Some(key), ..route_config(settings, true)? };

@@ -41,8 +41,10 @@ impl Logins {
             return Err(RejectCode::Overloaded.into());
         };
         // An unknown device and a known one with another key are told the same.
-        let identity = self.identity(&device).await?.filter(|identity| identity.proof.fits(&read.public_key));
-        let identity = identity.ok_or(RejectCode::UnknownDevice)?;
+        let identity = self.identity(&device).await?.ok_or(RejectCode::UnknownDevice)?;
+        if !self.believe(&device, identity.proof)?.fits(&read.public_key) {
+            return Err(RejectCode::UnknownDevice.into());
+        }
         if identity.revoked {
             return Err(RejectCode::Revoked.into());
         }

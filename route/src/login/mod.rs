@@ -21,10 +21,10 @@ use imlink_protocol::device::LinkKind;
 use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_DEADLINE};
 use imlink_protocol::message::{Hello, RejectCode};
 use imlink_protocol::ticket::{self, LIFETIME_S, Ticket};
-use imlink_protocol::{Epoch, FromDevice, ToDevice, VERSION, frame};
+use imlink_protocol::{Epoch, FromDevice, KeyMark, ToDevice, VERSION, frame};
 use imlink_seal::{Buckets, Pool, Rates, RouteKeys};
 use imlink_store::DeviceKey;
-use imlink_store::session::{Promoted, Proof};
+use imlink_store::session::{FORGED, Forged, Promoted, Proof};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -61,6 +61,15 @@ impl From<RejectCode> for End {
     fn from(code: RejectCode) -> Self {
         Self::Told(code)
     }
+}
+
+/// Who is given a ticket.
+struct Comes {
+    device: DeviceKey,
+    /// Highest epoch ever given.
+    epoch: Epoch,
+    /// The key that it proved; none on a plain link.
+    key: KeyMark,
 }
 
 /// Where a device goes.
@@ -174,42 +183,52 @@ impl Logins {
 
     async fn assign(&self, hello: &[u8], proved: Option<Proved>) -> Result<Assigned, RejectCode> {
         let hello = read_hello(hello)?;
-        let (device, epoch, kind) = match proved {
-            Some(proved) => {
-                self.promote(&proved.device, &proved.public_key).await?;
-                (proved.device, proved.epoch, LinkKind::Sealed)
+        let (comes, kind) = match proved {
+            Some(Proved { device, public_key, epoch }) => {
+                self.promote(&device, &public_key).await?;
+                (Comes { device, epoch, key: KeyMark::of(&public_key) }, LinkKind::Sealed)
             }
-            None => self.comes_plainly(&hello).await.map(|(device, epoch)| (device, epoch, LinkKind::Plain))?,
+            None => (self.comes_plainly(&hello).await?, LinkKind::Plain),
         };
         let core = &self.core;
         let server = core.servers.choose(&core.config.server_labels, kind, Instant::now(), random());
         let server = server.ok_or(RejectCode::NoServer)?;
-        let granted = grant(core, &server.name, &device, kind, epoch);
+        let granted = grant(core, &server.name, &comes, kind);
         let (grant, grant_len) = granted.ok_or(RejectCode::NoServer)?;
         Ok(Assigned { server, grant, grant_len })
     }
 
     /// Who comes over a plain link, by its own word.
-    async fn comes_plainly(&self, hello: &Hello<'_>) -> Result<(DeviceKey, Epoch), RejectCode> {
+    async fn comes_plainly(&self, hello: &Hello<'_>) -> Result<Comes, RejectCode> {
         if !self.admission.take(Instant::now()) {
             return Err(RejectCode::Overloaded);
         }
         let device = DeviceKey::new(hello.tenant, hello.device).map_err(|_| RejectCode::UnknownDevice)?;
         let identity = self.identity(&device).await?.ok_or(RejectCode::UnknownDevice)?;
+        let proof = self.believe(&device, identity.proof)?;
         if identity.revoked {
             return Err(RejectCode::Revoked);
         }
         // A device that has a key never logs in without showing it.
-        if identity.proof != Proof::Plain {
+        if proof != Proof::Plain {
             return Err(RejectCode::Unsealed);
         }
-        Ok((device, identity.epoch))
+        Ok(Comes { device, epoch: identity.epoch, key: KeyMark::PLAIN })
     }
 
     async fn identity(&self, device: &DeviceKey) -> Result<Option<imlink_store::session::Identity>, RejectCode> {
         self.core.store.identity(device).await.map_err(|error| {
             tracing::warn!(%error, "a device cannot log in");
             RejectCode::StoreAway
+        })
+    }
+
+    /// How a device proves itself, if a route wrote that.
+    fn believe(&self, device: &DeviceKey, proof: Result<Proof, Forged>) -> Result<Proof, RejectCode> {
+        proof.map_err(|Forged| {
+            tracing::error!(%device, "{FORGED}");
+            self.core.metrics.rejected("forged-record");
+            RejectCode::UnknownDevice
         })
     }
 
@@ -241,21 +260,16 @@ fn read_hello(body: &[u8]) -> Result<Hello<'_>, RejectCode> {
     }
 }
 
-fn grant(
-    core: &Core,
-    server: &str,
-    device: &DeviceKey,
-    kind: LinkKind,
-    epoch: Epoch,
-) -> Option<([u8; GRANT_LEN_MAX], usize)> {
+fn grant(core: &Core, server: &str, comes: &Comes, kind: LinkKind) -> Option<([u8; GRANT_LEN_MAX], usize)> {
     let now = now_s();
     let key = ticket::derive(core.config.cluster_secret.as_bytes(), server, ticket::day_of(now));
     let ticket = Ticket {
         is_plain: kind == LinkKind::Plain,
-        tenant: device.tenant(),
-        device: device.device(),
-        epoch_floor: epoch,
+        tenant: comes.device.tenant(),
+        device: comes.device.device(),
+        epoch_floor: comes.epoch,
         expires_s: now + LIFETIME_S,
+        key: comes.key,
     };
     let mut nonce = [0; 24];
     getrandom::fill(&mut nonce).ok()?;

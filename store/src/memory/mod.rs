@@ -85,8 +85,7 @@ impl MemoryStore {
         let at = now();
         let mut devices = self.contents.devices.lock(device);
         if let Some(record) = devices.get_mut() {
-            record.provision(proof);
-            return Provisioned::Updated;
+            return Provisioned::Updated { ended: record.provision(proof, at) };
         }
         devices.insert(Record::new(device.clone(), proof, at));
         self.contents.names.write().insert(device.clone());

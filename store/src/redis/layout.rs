@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! im:{tenant/device}          hash, small enough to stay a listpack (every value ≤ 64 bytes)
-//!   i   revoked 1 · created_ms 7 · current public key 0 or 32
-//!   n   next public key 32                                                              while a change is under way
+//!   i   revoked 1 · created_ms 7 · current public key 0 or 32 · mac 16                  as in src/record_key.rs
+//!   n   next public key 32 · mac 16                                                     while a change is under way
 //!   s   epoch 7 · boot 8 · attempt 4 · fingerprint 16 · receive_limit 4 · seen_ms 7     from the first attach on
 //!   a   server's incarnation 8 · server's name                                          only while attached
 //!   b   epoch 7 · incarnation 8 · name of the session that the last attach replaced     while attached, if any

@@ -14,5 +14,7 @@ mod sealed_flood;
 mod sealed_flood_login;
 mod sealed_keys;
 mod sealed_logins;
+mod sealed_records;
 mod sealed_replays;
+mod sealed_tickets;
 mod unread_log;
