@@ -115,9 +115,9 @@ impl Reactor {
     }
 
     /// Goes on at the thread of the device, which may be another one.
-    fn arrive(&mut self, id: ConnId, arriving: Arriving, behind: &[u8]) {
+    pub(crate) fn arrive(&mut self, id: ConnId, arriving: Arriving, behind: &[u8]) {
         let Some(since) = self.conn(id).and_then(|conn| match conn.phase {
-            Phase::Greeting { since } | Phase::Shaking { since, .. } => Some(since),
+            Phase::Greeting { since } | Phase::Shaking { since, .. } | Phase::Hello { since, .. } => Some(since),
             _ => None,
         }) else {
             return;

@@ -13,6 +13,7 @@
 
 mod acks;
 mod admission;
+mod attach;
 mod batches;
 mod call;
 pub mod config;

@@ -111,7 +111,7 @@ impl Logins {
     }
 
     fn take_in(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: LinkKind, since_start: Duration) {
-        let link = Link::new(stream, kind);
+        let link = Box::new(Link::new(stream, kind));
         let shared = self.clone();
         if self.buckets.lock().take(peer.ip(), since_start.as_millis() as u64) {
             let place = self.admission.enter();
@@ -121,7 +121,7 @@ impl Logins {
         }
     }
 
-    async fn log_in(&self, mut link: Link, kind: LinkKind, place: Place) {
+    async fn log_in(&self, mut link: Box<Link>, kind: LinkKind, place: Place) {
         match self.answer(&mut link, kind, place).await {
             Ok((assigned, _room)) => {
                 self.core.metrics.login(Login::Redirected);
@@ -162,7 +162,7 @@ impl Logins {
     }
 
     /// Tells a device why it is refused, if there is room for that.
-    async fn turn_away(&self, mut link: Link, code: RejectCode, reason: &'static str) {
+    async fn turn_away(&self, mut link: Box<Link>, code: RejectCode, reason: &'static str) {
         self.core.metrics.rejected(reason);
         match self.admission.tell() {
             Some(_room) => {
