@@ -1,5 +1,6 @@
 //! Tickets and grants, and the keys that they are made with.
 
+use imlink_protocol::KeyMark;
 use imlink_protocol::limits::{GRANT_LEN_MAX, TICKET_LEN_MAX};
 use imlink_protocol::ticket::{self, KEY_LEN, Ticket};
 
@@ -11,8 +12,14 @@ const NOW_S: u64 = 1_764_000_000;
 const NONCE: [u8; 24] = *b"24 bytes drawn at random";
 
 /// The ticket of the attach in `sealed.txt`.
-pub(crate) const TICKET: Ticket<'static> =
-    Ticket { is_plain: false, tenant: "-", device: "lamp-1", epoch_floor: 8, expires_s: NOW_S + ticket::LIFETIME_S };
+pub(crate) const TICKET: Ticket<'static> = Ticket {
+    is_plain: false,
+    tenant: "-",
+    device: "lamp-1",
+    epoch_floor: 8,
+    expires_s: NOW_S + ticket::LIFETIME_S,
+    key: KeyMark([0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54]),
+};
 
 /// The grant of `said` by [`SERVER`] on the day of the vectors.
 pub(crate) fn grant(said: &Ticket<'_>) -> Vec<u8> {
@@ -25,7 +32,7 @@ pub(crate) fn grant(said: &Ticket<'_>) -> Vec<u8> {
 #[test]
 fn tickets_and_grants() {
     let of_a_tenant = Ticket { tenant: "acme", device: "door.7:b", epoch_floor: 1_764_000_000_321, ..TICKET };
-    let plain = Ticket { is_plain: true, ..TICKET };
+    let plain = Ticket { is_plain: true, key: KeyMark::PLAIN, ..TICKET };
     let mut text = String::new();
     for (name, said) in [("sealed", TICKET), ("sealed-of-a-tenant", of_a_tenant), ("plain", plain)] {
         let day = ticket::day_of(NOW_S);

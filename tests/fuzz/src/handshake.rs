@@ -10,7 +10,7 @@ use imlink_protocol::seal::{
     LOGIN_PROLOGUE, Login, LoginClaim, MAC_LABEL, MESSAGE_LEN_MAX, ToStranger, take,
 };
 use imlink_protocol::ticket::{self, LIFETIME_S, Ticket, TicketKey, day_of, mac};
-use imlink_protocol::{FromDevice, VERSION};
+use imlink_protocol::{FromDevice, KeyMark, VERSION};
 use imlink_seal::{Answered, AttachRead, RouteKeys};
 use snow::params::HashChoice;
 use snow::resolvers::{CryptoResolver, DefaultResolver};
@@ -53,8 +53,14 @@ fn day_keys() -> [(u32, TicketKey); 2] {
 }
 
 fn granted() -> Vec<u8> {
-    let said =
-        Ticket { is_plain: false, tenant: "-", device: "lamp-1", epoch_floor: 41, expires_s: NOW_S + LIFETIME_S };
+    let said = Ticket {
+        is_plain: false,
+        tenant: "-",
+        device: "lamp-1",
+        epoch_floor: 41,
+        expires_s: NOW_S + LIFETIME_S,
+        key: KeyMark([6; 8]),
+    };
     granted_for(&said, 3).expect("it fits")
 }
 
@@ -236,7 +242,7 @@ fn any_ticket(input: &mut Input<'_>) {
     let (day, epoch_floor) = (input.byte() % 4, input.number());
     let tenant = std::str::from_utf8(input.bytes(40)).unwrap_or("-");
     let device = std::str::from_utf8(input.bytes(80)).unwrap_or("lamp-1");
-    let said = Ticket { is_plain, tenant, device, epoch_floor, expires_s };
+    let said = Ticket { is_plain, tenant, device, epoch_floor, expires_s, key: KeyMark([day; 8]) };
     let Some(grant) = granted_for(&said, 4) else {
         assert!(tenant.len() + device.len() > 96, "the longest names fit");
         return;

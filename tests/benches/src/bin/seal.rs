@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use imlink_protocol::frame;
+use imlink_protocol::{KeyMark, frame};
 use imlink_protocol::key_pair::{LoginKeys, PrivateKey, Psk};
 use imlink_protocol::limits::GRANT_LEN_MAX;
 use imlink_protocol::seal::{
@@ -115,7 +115,14 @@ impl FirstFrame {
 
     fn attach() -> anyhow::Result<Self> {
         let day = ticket::derive(&[0x34; KEY_LEN], "server", DAY);
-        let said = Ticket { is_plain: false, tenant: "-", device: "bench-1", epoch_floor: 1, expires_s: NOW_S + 60 };
+        let said = Ticket {
+            is_plain: false,
+            tenant: "-",
+            device: "bench-1",
+            epoch_floor: 1,
+            expires_s: NOW_S + 60,
+            key: KeyMark([7; 8]),
+        };
         let mut grant = [0; GRANT_LEN_MAX];
         let len = ticket::grant(&said, &day, &[3; 24], &mut grant).context("a grant fits")?;
         let (key, ticket) = grant.get(..len).and_then(|grant| grant.split_first_chunk()).context("a grant")?;
