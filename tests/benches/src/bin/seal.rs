@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use imlink_protocol::{KeyMark, frame};
 use imlink_protocol::key_pair::{LoginKeys, PrivateKey, Psk};
 use imlink_protocol::limits::GRANT_LEN_MAX;
 use imlink_protocol::seal::{
@@ -20,6 +19,7 @@ use imlink_protocol::seal::{
     LOGIN_PROLOGUE, Login, MESSAGE_LEN_MAX, Portable, Records,
 };
 use imlink_protocol::ticket::{self, Ticket};
+use imlink_protocol::{KeyMark, frame};
 use imlink_seal::{AttachRead, Fast, RouteKeys};
 use snow::resolvers::{BoxedCryptoResolver, DefaultResolver, FallbackResolver, RingResolver};
 
