@@ -18,7 +18,7 @@ pub(crate) const TICKET: Ticket<'static> = Ticket {
     device: "lamp-1",
     epoch_floor: 8,
     expires_s: NOW_S + ticket::LIFETIME_S,
-    key: KeyMark(*b"key mark"),
+    key: KeyMark([0x85, 0x20, 0xf0, 0x09, 0x89, 0x30, 0xa7, 0x54]),
 };
 
 /// The grant of `said` by [`SERVER`] on the day of the vectors.
