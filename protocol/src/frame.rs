@@ -11,7 +11,7 @@
 
 use core::fmt;
 
-use crc::{CRC_32_ISCSI, Crc};
+use crc::{CRC_32_ISCSI, Crc, Table};
 use postcard::ser_flavors::Slice;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,10 @@ pub const CHECK_LEN: usize = 4;
 /// Most bytes that the length takes.
 pub const LENGTH_LEN_MAX: usize = 3;
 
-static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+/// A microcontroller has few frames to check and no kilobyte for a table.
+const CRC_TABLES: usize = if cfg!(target_os = "none") { 0 } else { 1 };
+
+static CRC: Crc<u32, Table<CRC_TABLES>> = Crc::<u32, Table<CRC_TABLES>>::new(&CRC_32_ISCSI);
 
 /// Why bytes are not a frame, or a body not a message. The peer's fault: close, tell, count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,21 +186,23 @@ pub(crate) fn lay_out<T: Serialize + ?Sized>(
     check_len: usize,
     out: &mut [u8],
 ) -> Result<Laid, EncodeError> {
-    // Nearly every frame is shorter than 128 bytes: the body goes behind a length of one byte and
-    // moves only when that was wrong.
-    let body_area = out.get_mut(1..).ok_or(EncodeError)?;
-    let flavor = Slice::new(body_area);
-    let body = postcard::serialize_with_flavor(message, flavor).map_err(|_| EncodeError)?.len();
-    let len = body + check_len;
-    let head = length_len(len).ok_or(EncodeError)?;
-    if out.len() < head + len {
-        return Err(EncodeError);
+    // Nearly every frame is shorter than 128 bytes: the body goes behind a length of one byte, and once more
+    // behind a longer one when that was wrong, which costs what moving it would.
+    let mut head = 1;
+    loop {
+        let body_area = out.get_mut(head..).ok_or(EncodeError)?;
+        let flavor = Slice::new(body_area);
+        let body = postcard::serialize_with_flavor(message, flavor).map_err(|_| EncodeError)?.len();
+        let len = body + check_len;
+        match length_len(len).ok_or(EncodeError)? {
+            needed if needed > head => head = needed,
+            _ if out.len() < head + len => return Err(EncodeError),
+            _ => {
+                write_length(len, head, out);
+                return Ok(Laid { head, body });
+            }
+        }
     }
-    if head > 1 {
-        out.copy_within(1..1 + body, head);
-    }
-    write_length(len, head, out);
-    Ok(Laid { head, body })
 }
 
 const fn length_len(len: usize) -> Option<usize> {

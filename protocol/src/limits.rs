@@ -65,8 +65,10 @@ pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 pub const GENERATION_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The cut: a link silent for 5/3 of the announced interval is dead (300 s → 500 s).
-pub const fn cut_after(interval: Duration) -> Duration {
-    Duration::from_millis((interval.as_millis() as u64).saturating_mul(5) / 3)
+/// Both in milliseconds.
+pub const fn cut_after_ms(interval_ms: u32) -> u64 {
+    // Divided in 32 bits, which a microcontroller can.
+    (interval_ms / 3) as u64 * 5 + (interval_ms % 3 * 5 / 3) as u64
 }
 
 const _: () = assert!(HELLO_FRAME_LEN_MAX >= 64 + DEVICE_KEY_LEN_MAX + TICKET_LEN_MAX);
@@ -81,6 +83,9 @@ mod tests {
 
     #[test]
     fn the_default_heartbeat_is_cut_at_500_s() {
-        assert_eq!(cut_after(HEARTBEAT_DEFAULT), Duration::from_secs(500));
+        assert_eq!(cut_after_ms(HEARTBEAT_DEFAULT.as_millis() as u32), 500_000);
+        for ms in [0, 1, 2, 3, 4, 1000, u32::MAX] {
+            assert_eq!(cut_after_ms(ms), u64::from(ms) * 5 / 3);
+        }
     }
 }

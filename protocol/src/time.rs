@@ -20,13 +20,22 @@ impl Instant {
 
     /// Time passed since `earlier`, zero when `earlier` lies ahead.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
+        Duration::from_millis(self.millis_since(earlier))
+    }
+
+    /// The same in milliseconds. A microcontroller has no division for the seconds of a `Duration`.
+    pub const fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// This instant moved on by `by`; stays at the end of time rather than wrapping.
     pub const fn after(self, by: Duration) -> Self {
         let ms = by.as_millis();
-        let ms = if ms > u64::MAX as u128 { u64::MAX } else { ms as u64 };
+        self.after_millis(if ms > u64::MAX as u128 { u64::MAX } else { ms as u64 })
+    }
+
+    /// The same, `ms` milliseconds on.
+    pub const fn after_millis(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 }

@@ -1,7 +1,5 @@
 //! Calls that are known and not answered.
 
-use heapless::Vec;
-
 use super::error::SessionError;
 use crate::limits::CALLS_MAX;
 use crate::message::Code;
@@ -9,7 +7,7 @@ use crate::message::Code;
 /// The calls of one connection: none outlives it. About 210 bytes.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    known: Vec<Known, CALLS_MAX>,
+    known: [Option<Known>; CALLS_MAX],
     /// The one that found no room.
     turned_away: Option<u32>,
     last: u32,
@@ -49,10 +47,11 @@ impl Calls {
         let is_late = now_ms >= deadline_ms;
         let progress = if is_late { Progress::Refused(Code::DEADLINE) } else { Progress::Waiting };
         let deadline = low(deadline_ms.min(now_ms.saturating_add(DEADLINE_MAX_MS)));
-        if self.known.push(Known { request, deadline, progress }).is_err() {
+        let Some(free) = self.known.iter_mut().find(|place| place.is_none()) else {
             self.turned_away = Some(request);
             return Ok(false);
-        }
+        };
+        *free = Some(Known { request, deadline, progress });
         Ok(!is_late)
     }
 
@@ -63,7 +62,7 @@ impl Calls {
 
     pub(super) fn start(&mut self, request: u32, now_ms: u64) -> Result<(), CallEnded> {
         let is_it = |known: &&mut Known| known.request == request && known.progress == Progress::Waiting;
-        let known = self.known.iter_mut().find(is_it).ok_or(CallEnded::Gone)?;
+        let known = self.known.iter_mut().flatten().find(is_it).ok_or(CallEnded::Gone)?;
         let left_ms = known.deadline.wrapping_sub(low(now_ms));
         if left_ms == 0 || u64::from(left_ms) > DEADLINE_MAX_MS {
             known.progress = Progress::Refused(Code::DEADLINE);
@@ -80,7 +79,7 @@ impl Calls {
 
     /// Answers a known call with a code alone.
     pub(super) fn refuse(&mut self, request: u32, code: Code) {
-        if let Some(known) = self.known.iter_mut().find(|known| known.request == request) {
+        if let Some(known) = self.known.iter_mut().flatten().find(|known| known.request == request) {
             known.progress = Progress::Refused(code);
         }
     }
@@ -93,7 +92,7 @@ impl Calls {
             Progress::Refused(code) => Some((known.request, code)),
             _ => None,
         };
-        let (request, code) = self.known.iter().find_map(refused)?;
+        let (request, code) = self.known.iter().flatten().find_map(refused)?;
         self.remove(|known| known.request == request);
         Some((request, code))
     }
@@ -104,12 +103,12 @@ impl Calls {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.known.is_empty() && self.turned_away.is_none()
+        self.known.iter().all(Option::is_none) && self.turned_away.is_none()
     }
 
     fn remove(&mut self, is_it: impl Fn(&Known) -> bool) -> bool {
-        let at = self.known.iter().position(is_it);
-        at.map(|at| self.known.remove(at)).is_some()
+        let found = self.known.iter_mut().find(|place| place.as_ref().is_some_and(&is_it));
+        found.and_then(Option::take).is_some()
     }
 }
 

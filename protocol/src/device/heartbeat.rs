@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::limits::{HEARTBEAT_MAX, HEARTBEAT_MIN, cut_after};
+use crate::limits::{HEARTBEAT_MAX, HEARTBEAT_MIN, cut_after_ms};
 use crate::time::Instant;
 
 /// Heartbeat of one connection.
@@ -48,14 +48,14 @@ impl Heartbeat {
         self.is_urgent = false;
     }
 
-    /// Returns the longest time that question and answer can have taken.
-    pub(super) fn handle_pong(&mut self, now: Instant) -> Option<Duration> {
+    /// Returns the longest time that question and answer can have taken, in milliseconds.
+    pub(super) fn handle_pong(&mut self, now: Instant) -> Option<u64> {
         let since = self.unanswered_since?;
         self.unanswered = self.unanswered.saturating_sub(1);
         if self.unanswered == 0 {
             self.unanswered_since = None;
         }
-        Some(now.since(since))
+        Some(now.millis_since(since))
     }
 
     /// The caller stops or goes on reading.
@@ -105,12 +105,8 @@ impl Heartbeat {
         self.dead_at().map_or(self.ping_at(), |dead_at| dead_at.min(self.ping_at()))
     }
 
-    fn interval(&self) -> Duration {
-        Duration::from_millis(self.interval_ms.into())
-    }
-
     fn ping_at(&self) -> Instant {
-        let regular = self.pinged.after(self.interval());
+        let regular = self.pinged.after_millis(self.interval_ms.into());
         self.blocked.map_or(regular, |since| regular.min(since.after(BLOCKED_INTERVAL)))
     }
 
@@ -119,7 +115,7 @@ impl Heartbeat {
         if !is_asked || self.blocked.is_some() {
             return None;
         }
-        let cut = self.heard.after(cut_after(self.interval()));
+        let cut = self.heard.after_millis(cut_after_ms(self.interval_ms));
         Some(if self.is_urgent { cut.min(self.pinged.after(ANSWER_MAX)) } else { cut })
     }
 }
@@ -174,7 +170,7 @@ mod tests {
         heartbeat.poll(at(300));
         heartbeat.handle_frame(at(310));
         assert_eq!(run(&mut heartbeat, 700), [(600, "ping")]);
-        assert_eq!(heartbeat.handle_pong(at(610)), Some(Duration::from_secs(310)), "of the older Ping");
+        assert_eq!(heartbeat.handle_pong(at(610)), Some(310_000), "of the older Ping");
     }
 
     #[test]

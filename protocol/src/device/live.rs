@@ -31,10 +31,10 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(now: Instant, round_trip: Duration, welcome: &Welcome<'_>, is_running: bool) -> Self {
+    pub(super) fn new(now: Instant, round_trip_ms: u64, welcome: &Welcome<'_>, is_running: bool) -> Self {
         Self {
             since: now,
-            clock: SessionClock::new(now, round_trip),
+            clock: SessionClock::new(now, round_trip_ms),
             heartbeat: Heartbeat::new(now, welcome.heartbeat_s),
             calls: Calls::default(),
             replies: 0,

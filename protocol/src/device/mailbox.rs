@@ -104,7 +104,7 @@ impl Mailbox {
     /// The session is open and its stream is in `generation`, which was checked. Of what is kept, only the message in
     /// its handler stays.
     pub(super) fn handle_welcome(&mut self, generation: u64) {
-        self.nacks.retain(|nack| nack.id.generation >= generation);
+        self.keep_nacks(&|nack| nack.id.generation >= generation);
         (self.receiving, self.sending) = (generation, generation);
         self.previous = self.cursor;
         self.received = self.running.unwrap_or(self.cursor);
@@ -119,7 +119,7 @@ impl Mailbox {
         }
         let id = MessageId::new(self.receiving, sequence);
         let seen = self.seen;
-        self.nacks.retain(|nack| nack.id >= id || nack.id <= seen);
+        self.keep_nacks(&|nack| nack.id >= id || nack.id <= seen);
         self.seen = seen.max(id);
         if id <= self.cursor {
             self.is_ack_due = true;
@@ -153,7 +153,12 @@ impl Mailbox {
 
     /// Refusals sent before the last `Ping` have arrived.
     pub(super) fn handle_pong(&mut self) {
-        self.nacks.retain(|nack| nack.progress != Progress::Pinged);
+        self.keep_nacks(&|nack| nack.progress != Progress::Pinged);
+    }
+
+    /// One function for all who ask: it is inlined otherwise, and long.
+    fn keep_nacks(&mut self, is_kept: &dyn Fn(&Nack) -> bool) {
+        self.nacks.retain(is_kept);
     }
 
     pub(super) fn handle_ping_sent(&mut self) {

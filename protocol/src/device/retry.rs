@@ -104,16 +104,16 @@ impl Retry {
         self.hops = 0;
     }
 
-    /// A connection ended after being attached for `attached`; `delay` is what the server asked for.
+    /// A connection ended after being attached for `attached_ms`; `delay` is what the server asked for.
     pub(super) fn handle_end(
         &mut self,
         now: Instant,
         end: End,
-        attached: Option<Duration>,
+        attached_ms: Option<u64>,
         delay: Duration,
         random: u32,
     ) {
-        if end == End::Left || attached.is_some_and(|attached| attached >= STEADY_AFTER) {
+        if end == End::Left || attached_ms.is_some_and(|ms| ms >= STEADY_AFTER_MS) {
             self.failures = 0;
         }
         let may_hop = delay.is_zero() && self.hops < HOPS_MAX;
@@ -122,7 +122,7 @@ impl Retry {
                 self.is_home_gone = false;
                 true
             }
-            _ if self.is_at_home => self.leave_home(end, attached.is_some()),
+            _ if self.is_at_home => self.leave_home(end, attached_ms.is_some()),
             _ => {
                 // The network may be what is broken, not the home.
                 self.is_home_gone = false;
@@ -139,7 +139,7 @@ impl Retry {
         let window_ms = BACK_OFF_MIN_MS.saturating_mul(1 << self.failures.min(16)).min(BACK_OFF_MAX_MS);
         let jitter_ms = window_ms.saturating_mul(u64::from(random)) >> 32;
         self.failures = self.failures.saturating_add(1);
-        self.not_before = now.after(delay.min(RETRY_AFTER_MAX)).after(Duration::from_millis(jitter_ms));
+        self.not_before = now.after(delay.min(RETRY_AFTER_MAX)).after_millis(jitter_ms);
     }
 
     /// Whether to go on to the routes at once.
@@ -157,14 +157,14 @@ impl Retry {
     }
 
     fn forget_old_home(&mut self, now: Instant) {
-        if self.home.as_ref().is_some_and(|home| now.since(home.since) >= TICKET_LIFETIME) {
+        if self.home.as_ref().is_some_and(|home| now >= home.since.after(TICKET_LIFETIME)) {
             self.home = None;
         }
     }
 
     pub(super) fn target(&self, now: Instant) -> Target<'_> {
         match &self.home {
-            Some(home) if !self.is_home_gone && !home.address.is_empty() && now.since(home.since) < TICKET_LIFETIME => {
+            Some(home) if !self.is_home_gone && !home.address.is_empty() && now < home.since.after(TICKET_LIFETIME) => {
                 Target::Home(&home.address)
             }
             _ => Target::Route { turn: self.turn },
@@ -190,7 +190,7 @@ const BACK_OFF_MIN_MS: u64 = 1000;
 /// Window of the longest wait.
 const BACK_OFF_MAX_MS: u64 = 300_000;
 /// Attached for this long, the next loss counts as the first.
-const STEADY_AFTER: Duration = Duration::from_secs(60);
+const STEADY_AFTER_MS: u64 = 60_000;
 /// A ticket is good for 24 h at its server.
 const TICKET_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Connections without a wait between them.
@@ -223,9 +223,9 @@ mod tests {
             windows.push(wait_ms(&retry, at(0)).div_ceil(1000));
         }
         assert_eq!(windows, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        retry.handle_end(at(0), End::Lost, Some(Duration::from_secs(59)), Duration::ZERO, MAX);
+        retry.handle_end(at(0), End::Lost, Some(59_000), Duration::ZERO, MAX);
         assert_eq!(wait_ms(&retry, at(0)), 299_999);
-        retry.handle_end(at(0), End::Lost, Some(Duration::from_secs(60)), Duration::ZERO, MAX);
+        retry.handle_end(at(0), End::Lost, Some(60_000), Duration::ZERO, MAX);
         assert_eq!(wait_ms(&retry, at(0)), 999);
         retry.handle_end(at(0), End::Lost, None, Duration::ZERO, 0);
         assert_eq!(wait_ms(&retry, at(0)), 0, "full jitter");
@@ -252,7 +252,7 @@ mod tests {
         retry.handle_connecting(at(0));
         retry.handle_welcome();
         retry.handle_grant(at(1), &grant(2)).unwrap();
-        retry.handle_end(at(9), End::Lost, Some(Duration::from_secs(9)), Duration::ZERO, MAX);
+        retry.handle_end(at(9), End::Lost, Some(9000), Duration::ZERO, MAX);
         assert_eq!(retry.target(at(10)), Target::Home("10.0.0.1:7"));
         retry.handle_connecting(at(10));
         assert_eq!(retry.ticket(), Some((&[2; KEY_LEN], &b"ticket"[..])));
@@ -303,7 +303,7 @@ mod tests {
         retry.handle_end(at(0), End::Lost, None, Duration::ZERO, 0);
         retry.handle_connecting(at(0));
         retry.handle_grant(at(0), &grant(1)).unwrap();
-        retry.handle_end(at(9), End::Lost, Some(Duration::from_secs(9)), Duration::ZERO, MAX);
+        retry.handle_end(at(9), End::Lost, Some(9000), Duration::ZERO, MAX);
         assert_eq!(retry.target(at(10)), Target::Route { turn: 1 }, "the same one");
         retry.handle_connecting(at(10));
         assert_eq!(retry.ticket(), Some((&[1; KEY_LEN], &b"ticket"[..])));

@@ -80,12 +80,20 @@ pub enum LinkKind {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and no heap to put the largest on")]
 enum State {
     Detached,
-    Greeting { since: Instant, is_hello_due: bool },
-    Attached(Live),
-    Leaving(Live, Leave),
-    Ended { end: End, attached: Option<Duration>, delay: Duration },
+    Greeting {
+        since: Instant,
+        is_hello_due: bool,
+    },
+    /// With what is to come when it is left: a session that leaves is still attached.
+    Attached(Live, Option<Leave>),
+    Ended {
+        end: End,
+        attached_ms: Option<u64>,
+        delay: Duration,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -123,13 +131,15 @@ impl Session {
 
     /// The connection is closed, or could not be made. `random` is spread evenly over its range.
     pub fn handle_disconnected(&mut self, now: Instant, random: u32) -> End {
-        let (end, attached, delay) = match &self.state {
+        let (end, attached_ms, delay) = match &self.state {
             State::Detached | State::Greeting { .. } => (End::Lost, None, Duration::ZERO),
-            State::Attached(live) => (End::Lost, Some(now.since(live.since)), Duration::ZERO),
-            State::Leaving(live, leave) => (leave.end, Some(now.since(live.since)), leave.delay),
-            State::Ended { end, attached, delay } => (*end, *attached, *delay),
+            State::Attached(live, leave) => {
+                let (end, delay) = leave.map_or((End::Lost, Duration::ZERO), |leave| (leave.end, leave.delay));
+                (end, Some(now.millis_since(live.since)), delay)
+            }
+            State::Ended { end, attached_ms, delay } => (*end, *attached_ms, *delay),
         };
-        self.retry.handle_end(now, end, attached, delay, random);
+        self.retry.handle_end(now, end, attached_ms, delay, random);
         self.state = State::Detached;
         end
     }
@@ -143,7 +153,7 @@ impl Session {
                 let since = *since;
                 self.handle_greeting(now, since, frame)
             }
-            State::Attached(live) | State::Leaving(live, _) => {
+            State::Attached(live, _) => {
                 live.heartbeat.handle_frame(now);
                 self.handle_attached(now, frame)
             }
@@ -198,12 +208,12 @@ impl Session {
         self.retry.handle_welcome();
         self.epoch = welcome.epoch;
         let is_running = self.mailbox.is_running();
-        self.state = State::Attached(Live::new(now, now.since(since), welcome, is_running));
+        self.state = State::Attached(Live::new(now, now.millis_since(since), welcome, is_running), None);
         Ok(Event::Attached { epoch: welcome.epoch, keep: usize::from(is_running), stored, time_ms: welcome.time_ms })
     }
 
     fn handle_attached<'a>(&mut self, now: Instant, frame: &ToDevice<'a>) -> Result<Option<Event<'a>>, SessionError> {
-        let (State::Attached(live) | State::Leaving(live, _)) = &mut self.state else {
+        let State::Attached(live, _) = &mut self.state else {
             return Err(self.out_of_order(frame));
         };
         match *frame {
@@ -264,7 +274,7 @@ impl Session {
         let is_silent = match &mut self.state {
             State::Detached | State::Ended { .. } => false,
             State::Greeting { since, .. } => now >= since.after(GREETING_MAX),
-            State::Attached(live) | State::Leaving(live, _) => {
+            State::Attached(live, _) => {
                 live.handle_timeout(now, &self.events);
                 live.heartbeat.is_dead(now)
             }
@@ -301,16 +311,14 @@ impl Session {
                 let cursor = self.mailbox.handle_hello();
                 Some(Transmit::Frame(FromDevice::Hello(self.hello(cursor, profile))))
             }
-            State::Attached(live) => {
+            State::Attached(live, leave) => {
                 let answer = live.poll_answer(now, &mut self.mailbox);
-                answer.or_else(|| live.poll_bulk(&self.events))
-            }
-            State::Leaving(live, leave) => {
-                let answer = live.poll_answer(now, &mut self.mailbox);
+                let Some(leave) = *leave else {
+                    return answer.or_else(|| live.poll_bulk(&self.events));
+                };
                 if answer.is_some() || (!live.calls.is_idle() && now < leave.until) {
                     return answer;
                 }
-                let leave = *leave;
                 self.end(now, leave.end, leave.delay);
                 Some(Transmit::Frame(FromDevice::Bye))
             }
@@ -322,8 +330,10 @@ impl Session {
         match &self.state {
             State::Detached => Some(self.retry.not_before()),
             State::Greeting { since, .. } => Some(since.after(GREETING_MAX)),
-            State::Attached(live) => Some(live.poll_timeout(&self.mailbox, &self.events)),
-            State::Leaving(live, leave) => Some(live.poll_timeout(&self.mailbox, &self.events).min(leave.until)),
+            State::Attached(live, leave) => {
+                let due = live.poll_timeout(&self.mailbox, &self.events);
+                Some(leave.map_or(due, |leave| due.min(leave.until)))
+            }
             State::Ended { .. } => None,
         }
     }
@@ -348,8 +358,8 @@ impl Session {
         match self.state {
             State::Detached => StateName::Detached,
             State::Greeting { .. } => StateName::Greeting,
-            State::Attached(_) => StateName::Attached,
-            State::Leaving(..) => StateName::Leaving,
+            State::Attached(_, None) => StateName::Attached,
+            State::Attached(_, Some(_)) => StateName::Leaving,
             State::Ended { .. } => StateName::Ended,
         }
     }
@@ -410,11 +420,13 @@ impl Session {
     }
 
     fn begin_to_leave(&mut self, now: Instant, end: End, delay: Duration) {
-        self.state = match core::mem::replace(&mut self.state, State::Detached) {
-            State::Attached(live) => State::Leaving(live, Leave { until: now.after(LEAVING_MAX), end, delay }),
-            State::Greeting { .. } => State::Ended { end, attached: None, delay },
-            other => other,
-        };
+        match &mut self.state {
+            State::Attached(_, leave) => {
+                leave.get_or_insert(Leave { until: now.after(LEAVING_MAX), end, delay });
+            }
+            State::Greeting { .. } => self.end(now, end, delay),
+            State::Detached | State::Ended { .. } => {}
+        }
     }
 
     fn end_by_peer(&mut self, now: Instant, end: End, delay_s: u32) -> Event<'static> {
@@ -424,8 +436,8 @@ impl Session {
 
     fn end(&mut self, now: Instant, end: End, delay: Duration) {
         if !self.is_ended() {
-            let attached = self.live().map(|live| now.since(live.since));
-            self.state = State::Ended { end, attached, delay };
+            let attached_ms = self.live().map(|live| now.millis_since(live.since));
+            self.state = State::Ended { end, attached_ms, delay };
         }
     }
 
@@ -435,14 +447,14 @@ impl Session {
 
     fn live(&self) -> Option<&Live> {
         match &self.state {
-            State::Attached(live) | State::Leaving(live, _) => Some(live),
+            State::Attached(live, _) => Some(live),
             _ => None,
         }
     }
 
     pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.state {
-            State::Attached(live) | State::Leaving(live, _) => Some(live),
+            State::Attached(live, _) => Some(live),
             _ => None,
         }
     }

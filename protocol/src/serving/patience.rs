@@ -10,7 +10,7 @@
 
 use core::time::Duration;
 
-use crate::limits::{ACK_TIMEOUT, HANDLING_MAX, PROBE_TIMEOUT, cut_after};
+use crate::limits::{ACK_TIMEOUT, HANDLING_MAX, PROBE_TIMEOUT, cut_after_ms};
 use crate::time::Instant;
 
 /// Bytes a second of the slowest link that is not taken for a dead one.
@@ -89,7 +89,7 @@ impl Patience {
     }
 
     pub(super) fn poll(&mut self, now: Instant) -> Overdue {
-        let cut = self.heard.after(cut_after(Duration::from_millis(self.interval_ms.into())));
+        let cut = self.heard.after_millis(cut_after_ms(self.interval_ms));
         let carrying = Duration::from_secs(u64::from(self.bytes / SLOWEST_LINK));
         let (due, overdue) = match self.wait {
             Wait::Quiet => (cut, Overdue::Silent),
