@@ -70,6 +70,8 @@ impl<'a, S: Storage> Calls<'a, S> {
     }
 
     /// Waits for the next call whose deadline has not passed. From here on its handler has started.
+    ///
+    /// Cancel safe: no call is taken until this gives it.
     pub async fn next(&self) -> Call<'a, S> {
         let shared = self.shared;
         poll_fn(|cx| {
@@ -94,6 +96,8 @@ impl<'a, S: Storage> Calls<'a, S> {
     }
 
     /// Hands each call to `handler`, for ever: `Ok` is its reply, an error its status.
+    ///
+    /// Dropped while a handler works, its call is answered as `device-error`: a call runs at most once.
     pub async fn for_each<T: AsRef<[u8]>>(&self, mut handler: impl AsyncFnMut(&Call<'a, S>) -> Result<T, Code>) -> ! {
         loop {
             let call = self.next().await;
@@ -113,6 +117,9 @@ impl<S: Storage> Call<'_, S> {
     }
 
     /// Shows the payload, in place; `None` when the connection that brought the call is gone.
+    ///
+    /// # Panics
+    /// When `look` uses this device's handles again: it looks under their lock.
     pub fn payload<R>(&self, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
         self.shared.with(|_, core| {
             let index = core.find_call(self.request).filter(|_| core.session.epoch() == self.epoch)?;
@@ -126,6 +133,8 @@ impl<S: Storage> Call<'_, S> {
     }
 
     /// Answers with `payload`. Waits while earlier replies are on their way.
+    ///
+    /// Dropped while it waits, the call is answered as `device-error`; so for the other answers.
     pub async fn reply(self, payload: &[u8]) -> Result<(), ReplyError> {
         self.answer(Code::OK, payload).await
     }

@@ -13,7 +13,6 @@ use crate::calls::Calls;
 use crate::config::Overflow;
 use crate::core_state::{Core, EventRecord};
 use crate::error::Error;
-use crate::interface;
 use crate::state::Storage;
 
 /// Publishes events and shows the link. Cheap to copy.
@@ -134,7 +133,7 @@ impl<'a, S: Storage> Client<'a, S> {
     }
 
     /// Waits until the link or the events stored satisfy `is_reached`. For one task at a time: more work
-    /// too, but wake one another in vain.
+    /// too, but wake one another in vain. Cancel safe: it changes nothing.
     pub async fn wait_for(&self, mut is_reached: impl FnMut(&Link, &EventCounts) -> bool) {
         poll_fn(|cx| {
             let counts = self.event_counts();
@@ -181,7 +180,7 @@ fn link(core: &Core<'_>) -> Link {
 }
 
 fn publish(core: &mut Core<'_>, key: Key, payload: &[u8]) -> Result<(), PublishError> {
-    if !interface::lists(core.desk.interface, Kind::Event, key) {
+    if !core.desk.interface.allows(Kind::Event, key) {
         return Err(PublishError::UnknownKey);
     }
     let sendable = core.desk.frame_out.saturating_sub(EVENT_OVERHEAD);

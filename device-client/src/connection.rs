@@ -14,8 +14,9 @@ use imlink_protocol::{Instant, frame};
 
 use crate::core_state::{CallRecord, Core, EventRecord, MESSAGE_OVERHEAD, MessageRecord, ReplyRecord};
 use crate::error::{ConfigError, Error};
-use crate::interface::{self, Interface};
+use crate::interface::Interface;
 use crate::platform::Clock;
+use crate::queue::shift;
 use crate::runner::{before, changed};
 use crate::state::Storage;
 use crate::wire::Wire;
@@ -28,7 +29,6 @@ pub(crate) struct Connection<'r, S, T> {
     pub(crate) opened: Option<Opened>,
     pub(crate) profile: Profile<'r>,
     pub(crate) interface: Interface,
-    pub(crate) interface_len: u32,
     pub(crate) frame_in: &'r mut [u8],
     pub(crate) frame_out: &'r mut [u8],
     /// Bytes of `frame_in` that came and were not handled.
@@ -149,7 +149,7 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
             core.session.handle_reading(now, reading == Reading::Blocked);
             Ok::<_, Error>((taken, reading, now))
         })?;
-        frame_in.copy_within(taken..filled, 0);
+        shift(frame_in.get_mut(..filled).unwrap_or_default(), taken);
         self.filled -= taken;
         let is_partial = reading == Reading::Open && self.filled > 0;
         self.partial_since = is_partial.then(|| self.partial_since.filter(|_| taken == 0).unwrap_or(now));
@@ -159,7 +159,7 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
     /// Sends all that is due.
     async fn send(&mut self) -> Result<(), Error> {
         loop {
-            let (shared, profile, interface) = (self.shared, &self.profile, (self.interface, self.interface_len));
+            let (shared, profile, interface) = (self.shared, &self.profile, self.interface);
             let is_greeting = shared.with(|_, core| core.session.state() == crate::StateName::Greeting);
             // `Hello` may be longer than anything sent later; nothing has come yet, so it is made in `frame_in`.
             let is_first = is_greeting && self.filled == 0;
@@ -171,17 +171,27 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
                 return Ok(());
             }
             let bytes = out.get(..len).unwrap_or_default();
-            let stream = &mut self.stream;
-            let write = async {
-                stream.write_all(bytes).await?;
-                stream.flush().await
-            };
-            match before(shared, now.after(WRITE_MAX), write).await {
-                Some(written) => written.map_err(|error| Error::Transport(error.kind()))?,
-                None => return Err(Error::WriteTimeout),
-            }
+            write(shared, &mut self.stream, bytes, now.after(WRITE_MAX)).await?;
         }
     }
+}
+
+/// Writes all of `bytes` before `until`.
+pub(crate) async fn write<S: Storage, T: Write>(
+    shared: &S,
+    stream: &mut T,
+    bytes: &[u8],
+    until: Instant,
+) -> Result<(), Error> {
+    let work = async {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = stream.write(rest).await.map_err(|error| Error::Transport(error.kind()))?;
+            rest = rest.get(written..).filter(|_| written > 0).ok_or(Error::Closed)?;
+        }
+        stream.flush().await.map_err(|error| Error::Transport(error.kind()))
+    };
+    before(shared, until, work).await.unwrap_or(Err(Error::WriteTimeout))
 }
 
 /// Whether this is a message that finds no room in the inbox.
@@ -220,7 +230,7 @@ fn handle(now: Instant, core: &mut Core<'_>, frame: &ToDevice<'_>, frame_out: us
             let _ = core.inbox.push(&MessageRecord { id, key, is_redelivered, payload });
         }
         Some(Event::Call { request, key, payload }) => {
-            let refused = if !interface::lists(core.desk.interface, Kind::Call, key) {
+            let refused = if !core.desk.interface.allows(Kind::Call, key) {
                 Some(Code::UNKNOWN_PATH)
             } else if core.calls.push(&CallRecord { is_taken: false, request, key, payload }).is_err() {
                 Some(if core.calls.len() == 0 { Code::TOO_LARGE } else { Code::BUSY })
@@ -243,7 +253,7 @@ fn fill(
     now: Instant,
     core: &mut Core<'_>,
     profile: &Profile<'_>,
-    interface: (Interface, u32),
+    interface: Interface,
     wire: &mut Wire,
     out: &mut [u8],
 ) -> Result<usize, Error> {
@@ -287,12 +297,12 @@ fn reply(core: &mut Core<'_>, wire: &mut Wire, out: &mut [u8]) -> Option<usize> 
 }
 
 /// A chunk as long as fits.
-fn describe((interface, total): (Interface, u32), offset: u32, wire: &mut Wire, out: &mut [u8]) -> Option<usize> {
+fn describe(interface: Interface, offset: u32, wire: &mut Wire, out: &mut [u8]) -> Option<usize> {
+    let bytes = interface.bytes();
+    let total = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let offset = offset.min(total);
-    let mut bytes = [0; INTERFACE_CHUNK_MAX];
     let room = out.len().checked_sub(CONTROL_LEN).filter(|room| *room > 0)?;
-    let part = bytes.get_mut(..room.min(INTERFACE_CHUNK_MAX))?;
-    let len = interface::chunk(interface, offset as usize, part);
-    let chunk = part.get(..len)?;
+    let rest = bytes.get(offset as usize..).unwrap_or_default();
+    let chunk = rest.get(..room.min(INTERFACE_CHUNK_MAX)).unwrap_or(rest);
     wire.encode(&FromDevice::Interface { offset, total, chunk }, out).ok()
 }

@@ -123,7 +123,7 @@ impl Core<'_> {
 impl Desk {
     pub(crate) const fn new() -> Self {
         Self {
-            interface: &[],
+            interface: Interface::NONE,
             overflow: Overflow::RefuseNewest,
             frame_out: 0,
             started: MessageId::new(0, 0),

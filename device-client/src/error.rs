@@ -75,13 +75,6 @@ pub enum ConfigError {
     NoRouteKey,
     /// The window is 0.
     Window,
-    /// A path of the interface does not have its form.
-    Path(IdError),
-    /// The interface is longer than 64 KiB.
-    InterfaceTooLong {
-        /// Its length in bytes.
-        len: usize,
-    },
     /// The buffer is too small for `Hello` with its ticket.
     HelloTooLong,
 }
@@ -144,8 +137,6 @@ impl fmt::Display for ConfigError {
             Self::NoRoute => f.write_str("no route or gateway is given, at least one is needed"),
             Self::NoRouteKey => f.write_str("no key of a route is pinned, at least one is needed"),
             Self::Window => f.write_str("the window is 0, it must be 1 to 255"),
-            Self::Path(error) => write!(f, "a path of the interface {error}"),
-            Self::InterfaceTooLong { len } => write!(f, "the interface has {len} bytes, at most 65536 are allowed"),
             Self::HelloTooLong => f.write_str("Hello with its ticket does not fit the buffer: make FRAME larger"),
         }
     }

@@ -4,7 +4,7 @@ use imlink_protocol::Key;
 use imlink_protocol::interface::Kind;
 use postcard_schema::Schema;
 
-use crate::interface::Entry;
+use crate::interface::Interface;
 
 /// Handles a message by a table: its key chooses the arm, its payload is decoded as the arm's type.
 ///
@@ -102,16 +102,14 @@ macro_rules! answer {
 #[macro_export]
 macro_rules! __arm {
     ($table:ident, $kind:ident, $from:ident, $key:ident, (), $body:block) => {{
-        const { assert!($crate::states($table, $crate::Kind::$kind, $key), "the table does not list this key") };
+        const _: () = assert!($crate::states($table, $crate::Kind::$kind, $key), "the table does not list this key");
         $body
     }};
     ($table:ident, $kind:ident, $from:ident, $key:ident, ($argument:ident : $payload:ty), $body:block) => {{
-        const {
-            assert!(
-                $crate::states_payload::<$payload>($table, $crate::Kind::$kind, $key),
-                "the table states another type for this key"
-            )
-        };
+        const _: () = assert!(
+            $crate::states_payload::<$payload>($table, $crate::Kind::$kind, $key),
+            "the table states another type for this key"
+        );
         match $from.decode::<$payload>() {
             Some($argument) => $body,
             None => Err($crate::Code::BAD_PAYLOAD),
@@ -120,29 +118,14 @@ macro_rules! __arm {
 }
 
 /// Whether `table` lists `key` for `kind`.
-pub const fn states(table: &[Entry], kind: Kind, key: Key) -> bool {
-    find(table, kind, key).is_some()
+pub const fn states(table: Interface, kind: Kind, key: Key) -> bool {
+    table.path(kind, key).is_some()
 }
 
 /// Whether `table` lists `key` for `kind` with payloads of type `T`.
-pub const fn states_payload<T: Schema + ?Sized>(table: &[Entry], kind: Kind, key: Key) -> bool {
-    match find(table, kind, key) {
-        Some(entry) => same(Key::for_path::<T>(entry.path), key),
+pub const fn states_payload<T: Schema + ?Sized>(table: Interface, kind: Kind, key: Key) -> bool {
+    match table.path(kind, key) {
+        Some(path) => u32::from_le_bytes(Key::for_path::<T>(path).0) == u32::from_le_bytes(key.0),
         None => false,
     }
-}
-
-const fn find(table: &[Entry], kind: Kind, key: Key) -> Option<&Entry> {
-    let mut i = 0;
-    while i < table.len() {
-        if table[i].kind as u8 == kind as u8 && same(table[i].key, key) {
-            return Some(&table[i]);
-        }
-        i += 1;
-    }
-    None
-}
-
-const fn same(a: Key, b: Key) -> bool {
-    u32::from_le_bytes(a.0) == u32::from_le_bytes(b.0)
 }

@@ -8,9 +8,10 @@ use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_FRAME_LEN_MAX};
 use imlink_protocol::seal::{self, Attach, Claim, Finished, Initiator, KEY_LEN, Login};
 
 use crate::config::Keys;
+use crate::connection::write;
 use crate::error::Error;
 use crate::platform::Clock;
-use crate::runner::{before, changed};
+use crate::runner::changed;
 use crate::state::Storage;
 use crate::wire::Wire;
 
@@ -45,14 +46,7 @@ impl Handshake<'_> {
         let is_login = grant.is_none();
         let (initiator, len) = self.begin(claim, grant.as_ref(), buffer)?;
         let first = buffer.get(..len).unwrap_or_default();
-        let write = async {
-            stream.write_all(first).await?;
-            stream.flush().await
-        };
-        match before(shared, until, write).await {
-            Some(written) => written.map_err(|error| Error::Transport(error.kind()))?,
-            None => return Err(Error::WriteTimeout),
-        }
+        write(shared, stream, first, until).await?;
         let Some(filled) = read_answer(shared, stream, buffer, until).await? else { return Ok(None) };
         let came = buffer.get(..filled).unwrap_or_default();
         let Some((body, _)) = seal::take(came, HELLO_FRAME_LEN_MAX).map_err(Error::Frame)? else {
@@ -128,7 +122,7 @@ impl Grant {
         let mut bytes = [0; GRANT_LEN_MAX];
         let (area, rest) = bytes.split_first_chunk_mut()?;
         *area = *key;
-        rest.get_mut(..ticket.len())?.copy_from_slice(ticket);
+        rest.get_mut(..ticket.len())?.iter_mut().zip(ticket).for_each(|(to, from)| *to = *from);
         Some(Self { bytes, len: KEY_LEN + ticket.len() })
     }
 

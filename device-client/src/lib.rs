@@ -15,6 +15,9 @@
 //! dropped comes again. A call runs at most once; a [`Call`] that is dropped is answered as
 //! `device-error`. An event is kept until it is stored.
 //!
+//! Every error says [whose fault](Error::fault) it is. Every future may be dropped; each says what becomes of the
+//! message or call it was about.
+//!
 //! ```
 //! use imlink_device_client::{Config, Interface, Keys, NoopRawMutex, State, interface, tokio::{TokioClock, TokioRng, TokioStack}};
 //!
@@ -87,7 +90,7 @@ pub use imlink_protocol::device::StateName;
 pub use imlink_protocol::interface::Kind;
 pub use imlink_protocol::message::Code;
 pub use imlink_protocol::{Fingerprint, Instant, Key, MessageId};
-pub use interface::{Entry, Interface, chunk, fingerprint, is_unambiguous, len};
+pub use interface::{Entry, Interface, encode, len};
 pub use messages::{CursorStore, Message, Messages, NotKept};
 pub use platform::{Clock, Rng, RngError};
 #[doc(hidden)]

@@ -10,7 +10,6 @@ use imlink_protocol::{Key, MessageId};
 use serde::de::DeserializeOwned;
 
 use crate::core_state::{Core, MessageRecord};
-use crate::interface;
 use crate::state::Storage;
 
 /// Keeps how far a device got over a power loss, in two small records of flash.
@@ -21,10 +20,11 @@ use crate::state::Storage;
 /// An application that writes its effect and the cursor in one go does so in its handler and leaves
 /// `done` empty. Errors are the implementer's to report: nothing better can be done than to go on.
 pub trait CursorStore {
-    /// `id` is about to be handed to its handler; the message before it is done.
+    /// `id` is about to be handed to its handler; the message before it is done. It may be dropped at any await:
+    /// what is kept then is the old id or the new one.
     async fn started(&mut self, id: MessageId);
 
-    /// `id` is done: handled or refused.
+    /// `id` is done: handled or refused. It may be dropped as [`started`](Self::started) may.
     async fn done(&mut self, id: MessageId);
 }
 
@@ -66,6 +66,8 @@ impl<'a, S: Storage> Messages<'a, S> {
 
 impl<S: Storage, K: CursorStore> Messages<'_, S, K> {
     /// Waits for the next message. Messages whose key the interface does not list are refused unseen.
+    ///
+    /// Cancel safe: dropped at any time, also while the cursor is kept, the message is the next one again.
     pub async fn next(&mut self) -> Message<'_, S, K> {
         let shared = self.shared;
         let (id, key, is_redelivered) = poll_fn(|cx| {
@@ -86,6 +88,9 @@ impl<S: Storage, K: CursorStore> Messages<'_, S, K> {
     }
 
     /// Hands each message to `handler`, for ever: `Ok` acknowledges it, an error refuses it for good.
+    ///
+    /// Dropped while a handler works, its message comes again, and what the handler did so far is done: cancel safe
+    /// as far as the handler is.
     pub async fn for_each(&mut self, mut handler: impl AsyncFnMut(&Message<'_, S, K>) -> Result<(), Code>) -> ! {
         loop {
             let message = self.next().await;
@@ -101,7 +106,7 @@ impl<S: Storage, K: CursorStore> Messages<'_, S, K> {
 fn take(core: &mut Core<'_>) -> Option<(MessageId, Key, bool)> {
     loop {
         let MessageRecord { id, key, is_redelivered, .. } = core.inbox.get(0)?;
-        if interface::lists(core.desk.interface, Kind::Message, key) {
+        if core.desk.interface.allows(Kind::Message, key) {
             return Some((id, key, core.desk.is_redelivered(id, is_redelivered)));
         }
         core.session.reject_message(id, Code::UNKNOWN_PATH).ok()?;
@@ -127,6 +132,9 @@ impl<S: Storage, K: CursorStore> Message<'_, S, K> {
     }
 
     /// Shows the payload, in place.
+    ///
+    /// # Panics
+    /// When `look` uses this device's handles again: it looks under their lock.
     pub fn payload<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
         // The record stays the first one for as long as this message lives.
         self.shared.with(|_, core| look(core.inbox.get::<MessageRecord<'_>>(0).map_or(&[], |record| record.payload)))
@@ -138,6 +146,9 @@ impl<S: Storage, K: CursorStore> Message<'_, S, K> {
     }
 
     /// It is handled: it will be acknowledged.
+    ///
+    /// Dropped before it was polled, the message comes again; later it is acknowledged all the same, and only the
+    /// cursor may not be kept, so that the message can come again after a power loss, marked.
     pub async fn ack(self) {
         self.shared.with(|_, core| {
             core.session.finish_message(self.id);
@@ -149,6 +160,8 @@ impl<S: Storage, K: CursorStore> Message<'_, S, K> {
 
     /// It is refused for good, with a code of the application (from 256) or of imlink. Waits while
     /// refusals of a lost connection are not confirmed.
+    ///
+    /// Dropped while it waits, the message comes again; later as [`ack`](Self::ack).
     pub async fn reject(self, code: Code) {
         poll_fn(|cx| {
             self.shared.with(|_, core| {

@@ -9,7 +9,8 @@ pub trait Clock {
     /// Milliseconds since any fixed moment of this boot.
     fn now(&self) -> Instant;
 
-    /// Waits until `at`; returns at once when that has passed.
+    /// Waits until `at`; returns at once when that has passed. The client drops most of these futures before they
+    /// are ready, so it has to be cancel safe.
     async fn sleep_until(&self, at: Instant);
 }
 

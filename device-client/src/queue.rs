@@ -8,6 +8,8 @@
 //! Removing a record moves the later ones up: these queues are short, a moved byte costs less than the
 //! bookkeeping of a ring, and every record stays in one piece.
 
+use core::cell::Cell;
+
 use serde::{Deserialize, Serialize};
 
 /// Records in the order they came.
@@ -69,7 +71,8 @@ impl Queue {
 
     pub(crate) fn remove(&mut self, index: usize) {
         if let Some((at, len)) = self.place(index) {
-            self.bytes.copy_within(at + HEAD + len..self.used, at);
+            let (used, bytes) = (self.used, &mut self.bytes);
+            shift(bytes.get_mut(at..used).unwrap_or_default(), HEAD + len);
             self.used -= HEAD + len;
             self.count -= 1;
         }
@@ -105,6 +108,13 @@ impl Queue {
         let head = self.bytes.get(..self.used)?.get(at..at + HEAD)?;
         Some(usize::from(u16::from_le_bytes(head.try_into().ok()?)))
     }
+}
+
+/// Moves what lies behind the first `by` bytes to the front.
+pub(crate) fn shift(bytes: &mut [u8], by: usize) {
+    let cells = Cell::from_mut(bytes).as_slice_of_cells();
+    let later = cells.get(by..).unwrap_or_default();
+    cells.iter().zip(later).for_each(|(to, from)| to.set(from.get()));
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::connection::Connection;
 use crate::error::Error;
 #[cfg(feature = "seal")]
 use crate::handshake::Handshake;
-use crate::interface;
+use crate::interface::Interface;
 use crate::messages::Messages;
 use crate::platform::{Clock, Rng};
 use crate::state::{Shared, State, Storage};
@@ -43,8 +43,7 @@ pub struct Runner<'a, S, N, R> {
     rng: R,
     routes: &'a [SocketAddr],
     profile: Profile<'a>,
-    interface: interface::Interface,
-    interface_len: u32,
+    interface: Interface,
     #[cfg(feature = "seal")]
     keys: Option<Keys<'a>>,
     /// Which of the pinned route keys is tried next.
@@ -107,7 +106,7 @@ where
         device: config.device,
         receive_limit,
         window: config.window,
-        fingerprint: interface::fingerprint(config.interface),
+        fingerprint: config.interface.fingerprint(),
         link: config.link(),
     };
     let runner = Runner {
@@ -117,7 +116,6 @@ where
         routes: config.routes,
         profile,
         interface: config.interface,
-        interface_len: u32::try_from(interface::len(config.interface)).unwrap_or(u32::MAX),
         #[cfg(feature = "seal")]
         keys: config.keys,
         #[cfg(feature = "seal")]
@@ -136,7 +134,7 @@ fn draw(rng: &mut impl Rng) -> Result<NonZeroU64, Error> {
 }
 
 impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
-    /// Runs for ever. Returns after [`Client::stop`], or with an error that no new attempt can mend.
+    /// Runs for ever, and makes a new connection after each failure. Returns after [`Client::stop`], or with an error that no new attempt can mend.
     ///
     /// Cancel safe: when the future is dropped, as while a board has no network, its connection is closed;
     /// called again it connects again.
@@ -237,7 +235,6 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
             opened: None,
             profile: self.profile,
             interface: self.interface,
-            interface_len: self.interface_len,
             frame_in: self.frame_in,
             frame_out: self.frame_out,
             filled: 0,

@@ -90,7 +90,7 @@ pub(crate) async fn run(context: Rc<Context>, index: u32) {
         window: config.window,
         interface: match config.speaks {
             Speaks::Interface => INTERFACE,
-            Speaks::Anything => &[],
+            Speaks::Anything => imlink_device_client::Interface::NONE,
         },
         keys: proof.as_ref().map(|(private_key, route_keys, psk)| imlink_device_client::Keys {
             private_key: private_key.bytes(),

@@ -159,10 +159,10 @@ async fn the_interface_is_told_in_chunks() {
             FromDevice::Hello(hello) => hello.fingerprint,
             other => panic!("{other:?}"),
         });
-        assert_eq!(fingerprint.await, imlink_device_client::fingerprint(LAMP));
+        assert_eq!(fingerprint.await, LAMP.fingerprint());
         peer.send(&welcome(1, 0)).await;
         let mut told = Vec::new();
-        while told.len() < imlink_device_client::len(LAMP) {
+        while told.len() < LAMP.bytes().len() {
             peer.send(&ToDevice::Describe { offset: told.len() as u32 }).await;
             peer.look(|frame| match *frame {
                 FromDevice::Interface { offset, chunk, .. } => {
@@ -173,9 +173,7 @@ async fn the_interface_is_told_in_chunks() {
             })
             .await;
         }
-        let mut whole = vec![0; told.len()];
-        imlink_device_client::chunk(LAMP, 0, &mut whole);
-        assert_eq!(told, whole);
+        assert_eq!(told, LAMP.bytes());
     });
 }
 
