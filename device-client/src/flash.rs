@@ -6,19 +6,26 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::mutex::Mutex;
 use embedded_storage_async::nor_flash::NorFlash;
 use imlink_protocol::MessageId;
+#[cfg(feature = "seal")]
+use imlink_protocol::key_pair::{KEY_LEN, PrivateKey};
 use sequential_storage::cache::{Cache, Uncached};
 use sequential_storage::map::{MapConfig, MapStorage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+#[cfg(feature = "seal")]
+use zeroize::Zeroize;
 
 use crate::config::Resume;
 use crate::messages::CursorStore;
+#[cfg(feature = "seal")]
+use crate::platform::Rng;
 
 /// Small records in a range of flash, by `sequential-storage`: a power loss leaves the old or the new one.
 ///
 /// ```text
 /// key 0        the message that was started     ≤ 16 bytes
 /// key 1        the message that was done        ≤ 16 bytes
+/// key 2        the device's private key         32 bytes
 /// key 16 …     the application's
 /// ```
 ///
@@ -26,6 +33,8 @@ use crate::messages::CursorStore;
 /// or so, which flash that bears 100,000 erasures does 30 million times; more pages last longer in proportion.
 ///
 /// Share it as `Mutex<M, FlashStore<F>>`: a reference to that is the [`CursorStore`].
+///
+/// A future of it that is dropped while it writes does what a power loss does at that moment.
 pub struct FlashStore<F: NorFlash> {
     map: MapStorage<u8, F, Cache<Uncached, Uncached, Uncached, u8>>,
     failures: u32,
@@ -66,8 +75,52 @@ impl core::fmt::Display for FlashError {
 
 impl core::error::Error for FlashError {}
 
+/// Where a private key comes from.
+#[cfg(feature = "seal")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Origin {
+    /// It was drawn now, and has to be provisioned.
+    Drawn,
+    /// An earlier power-on kept it.
+    Kept,
+}
+
+/// Why there is no private key.
+#[cfg(feature = "seal")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum KeyError {
+    /// The source of randomness failed.
+    Rng,
+    /// It cannot be read or kept.
+    Flash(FlashError),
+}
+
+#[cfg(feature = "seal")]
+impl core::fmt::Display for KeyError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Rng => f.write_str("the source of randomness failed, so there is no key"),
+            Self::Flash(error) => write!(f, "the key cannot be kept: {error}"),
+        }
+    }
+}
+
+#[cfg(feature = "seal")]
+impl core::error::Error for KeyError {}
+
+#[cfg(feature = "seal")]
+impl From<FlashError> for KeyError {
+    fn from(error: FlashError) -> Self {
+        Self::Flash(error)
+    }
+}
+
 const STARTED: u8 = 0;
 const DONE: u8 = 1;
+#[cfg(feature = "seal")]
+const PRIVATE_KEY: u8 = 2;
 /// The key in front of a record, and its end up to a whole word of flash.
 const BUFFER_LEN: usize = RECORD_MAX + 32;
 
@@ -100,6 +153,40 @@ impl<F: NorFlash> FlashStore<F> {
     /// Keeps `value` as the record `key` (from [`KEY_FIRST`] on).
     pub async fn put<T: Serialize>(&mut self, key: u8, value: &T) -> Result<(), FlashError> {
         if key < KEY_FIRST { Err(FlashError::Key) } else { self.write(key, value).await }
+    }
+
+    /// The device's private key. At first power-on there is none: one is drawn from `rng` and kept, so that it never
+    /// leaves the device; its [`public`](PrivateKey::public) one is what `imlink device add ID --public-key …` wants.
+    ///
+    /// It lies in clear in flash: lock the microcontroller's debug port against reading where that matters. When the
+    /// range is erased the key is gone, and the next one has to be provisioned.
+    #[cfg(feature = "seal")]
+    pub async fn private_key(&mut self, rng: &mut impl Rng) -> Result<(PrivateKey, Origin), KeyError> {
+        if let Some(key) = self.read_key().await? {
+            return Ok((key, Origin::Kept));
+        }
+        let mut drawn = [0; KEY_LEN];
+        let filled = rng.fill(&mut drawn);
+        let key = PrivateKey::new(drawn);
+        drawn.zeroize();
+        // Zeros come from a source that does not work.
+        if filled.is_err() || key == PrivateKey::new([0; KEY_LEN]) {
+            return Err(KeyError::Rng);
+        }
+        self.write(PRIVATE_KEY, key.bytes()).await?;
+        // Told to anybody only once it will be there after a power loss.
+        match self.read_key().await? {
+            Some(kept) if kept == key => Ok((key, Origin::Drawn)),
+            _ => Err(KeyError::Flash(FlashError::Flash)),
+        }
+    }
+
+    #[cfg(feature = "seal")]
+    async fn read_key(&mut self) -> Result<Option<PrivateKey>, FlashError> {
+        let mut bytes = self.read::<[u8; KEY_LEN]>(PRIVATE_KEY).await?;
+        let key = bytes.map(PrivateKey::new);
+        bytes.zeroize();
+        Ok(key)
     }
 
     /// Cursors that could not be kept since power-on. When this grows the flash is worn or too small, and after

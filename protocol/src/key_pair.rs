@@ -149,6 +149,14 @@ impl PrivateKey {
         let secret = x25519_dalek::StaticSecret::from(self.0);
         PublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
     }
+
+    /// Its public key, by what a handshake computes with: slower than where there are tables, and no more flash.
+    #[cfg(all(feature = "seal", not(feature = "keys")))]
+    pub fn public(&self) -> PublicKey {
+        use x25519_dalek::{StaticSecret, X25519_BASEPOINT_BYTES};
+        let base = x25519_dalek::PublicKey::from(X25519_BASEPOINT_BYTES);
+        PublicKey(StaticSecret::from(self.0).diffie_hellman(&base).to_bytes())
+    }
 }
 
 /// A secret about to be written out in hexadecimal.

@@ -1,5 +1,6 @@
 //! What a device keeps in flash, over power that fails at any write.
 
+mod keys;
 mod nor;
 
 use embassy_sync::mutex::Mutex;

@@ -2,8 +2,11 @@
 
 use core::net::SocketAddr;
 
-use imlink_device_client::{Config, Keys};
+use embedded_storage_async::nor_flash::NorFlash;
+use imlink_device_client::flash::{FlashStore, KeyError, Origin};
+use imlink_device_client::{Config, Keys, Rng};
 use imlink_protocol::key_pair::{KEY_LEN, PrivateKey, PublicKey};
+use log::info;
 
 /// What a board is told when its image is built. `imlink device add` prints the keys.
 pub struct Identity {
@@ -30,4 +33,22 @@ impl Identity {
         let keys = Keys { private_key: self.private_key.bytes(), route_keys: &self.route_keys, psk: None };
         Config::new(self.device, &self.routes, keys)
     }
+}
+
+/// The private key of a board that makes its own: drawn at its first power-on, and from `flash` ever after.
+///
+/// Each power-on logs the public key, and the first one the command that provisions it. Until that was done the board
+/// is refused as `unknown-device`, and tries again after the minute that the server asks for.
+pub async fn private_key<F: NorFlash>(
+    device: &str,
+    flash: &mut FlashStore<F>,
+    rng: &mut impl Rng,
+) -> Result<PrivateKey, KeyError> {
+    let (key, origin) = flash.private_key(rng).await?;
+    let public = key.public();
+    match origin {
+        Origin::Drawn => info!("a new key pair: imlink device add {device} --public-key {public}"),
+        Origin::Kept => info!("public key {public}"),
+    }
+    Ok(key)
 }

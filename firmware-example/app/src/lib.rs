@@ -34,7 +34,7 @@ use imlink_device_client::flash::FlashStore;
 use imlink_device_client::{Config, Error, NoopRawMutex, Rng, State};
 use log::{info, warn};
 
-pub use identity::Identity;
+pub use identity::{Identity, private_key};
 pub use imlink_firmware_interface as interface;
 pub use network::{Connection, Network};
 

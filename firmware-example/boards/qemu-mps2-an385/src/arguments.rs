@@ -13,8 +13,8 @@ use crate::host;
 pub(crate) struct Arguments {
     pub(crate) device: String<64>,
     pub(crate) routes: Vec<SocketAddr, 4>,
-    /// The device's private key; without one its links are plain.
-    private_key: Option<PrivateKey>,
+    /// Where the device's private key comes from.
+    pub(crate) key: Key,
     /// The public keys of its routes.
     route_keys: Vec<[u8; KEY_LEN], 2>,
     /// The secret of its fleet.
@@ -24,12 +24,23 @@ pub(crate) struct Arguments {
     pub(crate) speed: u32,
 }
 
+/// Where a private key comes from.
+pub(crate) enum Key {
+    /// There is none: the links are plain.
+    None,
+    /// From the host.
+    Given(PrivateKey),
+    /// From flash; the device draws it at its first power-on.
+    Flash,
+}
+
 /// Why the firmware does not start.
 pub(crate) enum Wrong {
     Argument(String<64>),
     NoDevice,
     NoRoute,
     NoRouteKey,
+    NoFlash,
 }
 
 impl Arguments {
@@ -39,7 +50,7 @@ impl Arguments {
         let mut arguments = Self {
             device: String::new(),
             routes: Vec::new(),
-            private_key: None,
+            key: Key::None,
             route_keys: Vec::new(),
             psk: None,
             has_flash: true,
@@ -54,14 +65,15 @@ impl Arguments {
         match (arguments.device.is_empty(), arguments.routes.is_empty()) {
             (true, _) => Err(Wrong::NoDevice),
             (_, true) => Err(Wrong::NoRoute),
-            _ if arguments.private_key.is_some() && arguments.route_keys.is_empty() => Err(Wrong::NoRouteKey),
+            _ if !matches!(arguments.key, Key::None) && arguments.route_keys.is_empty() => Err(Wrong::NoRouteKey),
+            _ if matches!(arguments.key, Key::Flash) && !arguments.has_flash => Err(Wrong::NoFlash),
             _ => Ok(arguments),
         }
     }
 
-    /// Who the device is, as the client wants it.
-    pub(crate) fn config(&self) -> Config<'_> {
-        match &self.private_key {
+    /// Who the device is, as the client wants it; without `private_key` its links are plain.
+    pub(crate) fn config<'a>(&'a self, private_key: Option<&'a PrivateKey>) -> Config<'a> {
+        match private_key {
             None => Config::plain(&self.device, &self.routes),
             Some(private_key) => {
                 let psk = self.psk.as_ref().map(Psk::bytes);
@@ -76,7 +88,8 @@ impl Arguments {
         match name {
             "device" => self.device = String::try_from(value).ok()?,
             "route" => self.routes.push(value.parse().ok()?).ok()?,
-            "private_key" => self.private_key = Some(value.parse().ok()?),
+            "private_key" if value == "flash" => self.key = Key::Flash,
+            "private_key" => self.key = Key::Given(value.parse().ok()?),
             "route_key" => self.route_keys.push(value.parse::<PublicKey>().ok()?.0).ok()?,
             "psk" => self.psk = Some(value.parse().ok()?),
             "flash" => self.has_flash = value != "no",
@@ -93,11 +106,12 @@ impl fmt::Display for Wrong {
             // The value may be a secret.
             Self::Argument(word) => write!(
                 f,
-                "`{}` is no argument; there are device=ID, route=IP:PORT (up to 4), private_key=HEX, route_key=HEX (up to \
-                 2), psk=HEX, flash=no, speed=1…10000",
+                "`{}` is no argument; there are device=ID, route=IP:PORT (up to 4), private_key=HEX or \
+                 private_key=flash, route_key=HEX (up to 2), psk=HEX, flash=no, speed=1…10000",
                 word.split('=').next().unwrap_or_default()
             ),
             Self::NoRouteKey => f.write_str("route_key=HEX is missing: what the device pins"),
+            Self::NoFlash => f.write_str("private_key=flash and flash=no: there is nowhere to keep the key"),
             Self::NoDevice => f.write_str("device=ID is missing"),
             Self::NoRoute => f.write_str("route=IP:PORT is missing"),
         }

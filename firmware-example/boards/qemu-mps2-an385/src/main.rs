@@ -13,7 +13,8 @@
 //!
 //! Arguments (QEMU: `-semihosting-config …,arg=fw,arg=NAME=VALUE`): `device=ID`, `route=IP:PORT` (up to four),
 //! `private_key=HEX`, `route_key=HEX` (current and next) and `psk=HEX`, which on a real board are flashed; without a
-//! private key the links are plain. `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
+//! private key the links are plain. With `private_key=flash` the device draws its own key at its first power-on, keeps
+//! it, and logs the command that provisions it. `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
 #![no_std]
 #![no_main]
 
@@ -36,7 +37,7 @@ use imlink_firmware_app::{Board, Memory};
 use log::error;
 use static_cell::{ConstStaticCell, StaticCell};
 
-use arguments::Arguments;
+use arguments::{Arguments, Key};
 use ethernet::{Buffers, Lan9118};
 use flash::MemoryFlash;
 use fpga::Led;
@@ -94,14 +95,35 @@ async fn network(mut runner: Runner<'static, Lan9118>) -> ! {
 async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
     static MEMORY: StaticCell<Memory> = StaticCell::new();
     let memory = MEMORY.init_with(Memory::new);
-    let flash = if arguments.has_flash {
+    let mut flash = if arguments.has_flash {
         let opened = FlashStore::open(MemoryFlash::new(), 0..MemoryFlash::SIZE).await;
         opened.inspect_err(|why| error!("{why}")).ok()
     } else {
         None
     };
     let board = Board { led: Led, thermometer: Tmp105, stack_use: stack::measure, reset: host::reset };
-    let config = arguments.config();
+    let own_key;
+    let private_key = match (&arguments.key, &mut flash) {
+        (Key::None, _) => None,
+        (Key::Given(key), _) => Some(key),
+        (Key::Flash, Some(flash)) => {
+            match imlink_firmware_app::private_key(&arguments.device, flash, &mut HostRng).await {
+                Ok(key) => {
+                    own_key = key;
+                    Some(&own_key)
+                }
+                Err(why) => {
+                    error!("{why}");
+                    host::exit(false);
+                }
+            }
+        }
+        (Key::Flash, None) => {
+            error!("without flash there is nowhere to keep the key");
+            host::exit(false);
+        }
+    };
+    let config = arguments.config(private_key);
     let ended = imlink_firmware_app::run(memory, stack, config, HostRng, board, flash).await;
     error!("the device stopped: {ended}");
     host::exit(false);
