@@ -1,6 +1,7 @@
 //! What a device keeps in flash, over power that fails at any write.
 
 mod nor;
+mod partition;
 
 use embassy_sync::mutex::Mutex;
 use imlink_device_client::flash::{FlashError, FlashStore, KEY_FIRST, RECORD_MAX};
