@@ -354,6 +354,7 @@ impl Reactor {
             is_read_due: false,
             since,
             is_head_due: false,
+            blob: None,
             is_replaced: false,
         }));
         self.shared.metrics.attached.inc();

@@ -14,6 +14,7 @@
 mod acks;
 mod admission;
 mod batches;
+mod blob;
 mod call;
 pub mod config;
 mod conn;

@@ -231,6 +231,7 @@ impl Reactor {
             Command::LinkUp { link, sender } => self.links.push(LinkOut { id: link, sender, frames: Vec::new() }),
             Command::LinkDown { link, is_clean } => {
                 self.links.retain(|other| other.id != link);
+                self.cancel_blobs(link);
                 if !is_clean {
                     self.sweep.check_all_heads(self.now);
                 }
@@ -363,6 +364,7 @@ impl Reactor {
         self.shared.metrics.attached.dec();
         self.table.remove(device.about.name.as_str(), id.index);
         self.fail_calls(&mut device.calls);
+        self.fail_blob(&mut device);
         if !device.is_replaced {
             self.detach(device.about.name, device.session.epoch());
         }
