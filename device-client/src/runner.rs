@@ -194,7 +194,7 @@ impl<S: Storage, N: TcpConnect, R: Rng, B: Port> Runner<'_, S, N, R, B> {
             let random = self.random()?;
             let error = self.shared.with(|now, core| {
                 let error = match core.handle_disconnected(now, random) {
-                    End::Rejected(code) => Some(Error::Rejected(code)),
+                    End::Rejected(code) | End::Refused(code) => Some(Error::Rejected(code)),
                     End::Asked(reason) => Some(Error::Asked(reason)),
                     End::Redirected | End::Left => None,
                     End::Lost | End::Fault(_) => ended.err(),

@@ -3,7 +3,8 @@
 //! ```text
 //! command line ─▶ cli ─┬▶ node:   gateway · route · server     configuration from config
 //!                      ├▶ client: device · send · call · blob · watch · token · audit  over HTTP
-//!                      └▶ swarm · demo                          simulated devices
+//!                      ├▶ swarm · demo                          simulated devices
+//!                      └▶ new_firmware                          the example firmware as a project
 //! ```
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod demo;
 mod exit;
 mod keys;
 mod logging;
+mod new_firmware;
 mod node;
 mod open_files;
 mod signals;
@@ -45,13 +47,14 @@ fn main() -> ExitCode {
         Command::RedisAcl(args) => node::redis_acl(&args),
         Command::Token(args) => ask(client::token(&args)),
         Command::Audit(args) => ask(client::audit(&args)),
+        Command::NewFirmware(args) => new_firmware::run(&args),
         Command::Swarm(args) => swarm::run(args),
         Command::Demo(args) => demo::run(&args),
     };
     match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("imlink: {error:#}");
+            logging::last_words(format!("imlink: {error:#}"));
             status(&error).into()
         }
     }

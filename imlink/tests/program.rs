@@ -207,3 +207,31 @@ fn a_token_does_what_it_may_over_tls_until_it_is_revoked_and_no_secret_is_logged
     assert!(log.contains("audit") && log.contains(id), "{log}");
     assert!(!log.contains(secret) && !log.contains(configured.trim()) && !audit.contains(secret), "a secret is logged");
 }
+
+#[test]
+fn a_firmware_project_is_never_written_over_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lamp");
+    let path = path.to_str().unwrap();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let arguments = ["new-firmware", "lamp", "--board", "nucleo-h743zi", "--path", path, "--source", source, "--json"];
+    let (status, stdout, stderr) = run(&arguments);
+    assert_eq!(status, Some(0), "{stderr}");
+    let written: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(written["target"], "thumbv7em-none-eabihf");
+    for file in ["README.md", ".cargo/config.toml", "interface/src/lib.rs", "app/Cargo.toml", "board/memory.x"] {
+        assert!(folder.path().join("lamp").join(file).is_file(), "{file}");
+    }
+    let (status, _, stderr) = run(&arguments);
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("is there already and not empty"), "{stderr}");
+    for (wrong, why) in [(["Lamp", source], "begin with a letter"), (["lamp", "/nonexistent"], "--source /nonexistent")]
+    {
+        let elsewhere = folder.path().join("elsewhere");
+        let [name, source] = wrong;
+        let path = elsewhere.to_str().unwrap();
+        let (_, _, stderr) =
+            run(&["new-firmware", name, "--board", "nucleo-h743zi", "--path", path, "--source", source]);
+        assert!(stderr.contains(why) && !elsewhere.exists(), "{stderr}");
+    }
+}

@@ -78,8 +78,10 @@ impl FromStr for MessageId {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let (generation, sequence) = text.split_once('-').ok_or(IdError::NotAMessageId)?;
+        // One id has one text: no sign, no zeros in front.
+        let is_number = |text: &str| text == "0" || text.starts_with(|first: char| ('1'..='9').contains(&first));
         let number = |text: &str| match text.parse::<u64>() {
-            Ok(number) if number <= NUMBER_MAX => Ok(number),
+            Ok(number) if number <= NUMBER_MAX && is_number(text) => Ok(number),
             _ => Err(IdError::NotAMessageId),
         };
         Ok(Self::new(number(generation)?, number(sequence)?))
@@ -111,6 +113,21 @@ impl Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Tells the keys of one device apart: the first 64 bits of a public key, all zero for a plain device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyMark(pub [u8; 8]);
+
+impl KeyMark {
+    /// That of a device without a key.
+    pub const PLAIN: Self = Self([0; 8]);
+
+    /// That of a public key.
+    pub const fn of(public_key: &[u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = *public_key;
+        Self([a, b, c, d, e, f, g, h])
     }
 }
 
@@ -247,7 +264,7 @@ mod tests {
     fn message_ids_read_back_what_they_print() {
         let id = MessageId::new(1_764_000_000_000, 17);
         assert_eq!(id.to_string().parse(), Ok(id));
-        for wrong in ["", "1", "-", "1-", "a-1", "1-9007199254740992"] {
+        for wrong in ["", "1", "-", "1-", "a-1", "1-9007199254740992", "+1-1", "1-+1", "01-1", "1-00", "1-1-"] {
             assert_eq!(wrong.parse::<MessageId>(), Err(IdError::NotAMessageId), "{wrong}");
         }
     }

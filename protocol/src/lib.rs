@@ -35,7 +35,7 @@ pub mod ticket;
 pub mod time;
 
 pub use frame::FrameError;
-pub use id::{Cursor, DeviceId, Epoch, Fingerprint, IdError, MessageId, TokenId};
+pub use id::{Cursor, DeviceId, Epoch, Fingerprint, IdError, KeyMark, MessageId, TokenId};
 pub use key::Key;
 pub use message::{FromDevice, ToDevice};
 pub use time::Instant;

@@ -31,7 +31,7 @@ pub const EVENT_WINDOW_MAX: u8 = 64;
 /// Calls in flight to one device at most; the next one is refused as `busy`.
 pub const CALLS_MAX: usize = 16;
 /// Largest ticket in bytes: nonce 24, tag 16, the longest names and numbers.
-pub const TICKET_LEN_MAX: usize = 160;
+pub const TICKET_LEN_MAX: usize = 168;
 /// Largest grant in bytes: a ticket's key, and the ticket.
 pub const GRANT_LEN_MAX: usize = 32 + TICKET_LEN_MAX;
 /// Longest address text (`host:port`) in bytes.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroize;
 
-use crate::id::Epoch;
+use crate::id::{Epoch, KeyMark};
 use crate::limits::{GRANT_LEN_MAX, TICKET_LEN_MAX};
 
 /// Bytes of a mac.
@@ -62,6 +62,8 @@ pub struct Ticket<'a> {
     pub epoch_floor: Epoch,
     /// Good until, seconds since 1970.
     pub expires_s: u64,
+    /// The key that the device proved: a ticket ends with it. Zeros in a plain one.
+    pub key: KeyMark,
 }
 
 /// Why a ticket admits nobody.
@@ -159,7 +161,7 @@ mod tests {
 
     fn ticket() -> Ticket<'static> {
         let expires_s = 20_000 * DAY_S + LIFETIME_S;
-        Ticket { is_plain: false, tenant: "-", device: "lamp-1", epoch_floor: 7, expires_s }
+        Ticket { is_plain: false, tenant: "-", device: "lamp-1", epoch_floor: 7, expires_s, key: KeyMark([8; 8]) }
     }
 
     fn granted(ticket: &Ticket<'_>, key: &TicketKey) -> Vec<u8> {
@@ -204,8 +206,14 @@ mod tests {
     fn a_grant_of_the_longest_names_fits_and_a_plain_one_gives_no_key() {
         let key = derive(b"secret", "im-1", 1);
         let (tenant, device) = ("t".repeat(32), "d".repeat(64));
-        let longest =
-            Ticket { is_plain: true, tenant: &tenant, device: &device, epoch_floor: u64::MAX, expires_s: u64::MAX };
+        let longest = Ticket {
+            is_plain: true,
+            tenant: &tenant,
+            device: &device,
+            epoch_floor: u64::MAX,
+            expires_s: u64::MAX,
+            key: KeyMark::PLAIN,
+        };
         let grant = granted(&longest, &key);
         assert!(grant.len() <= GRANT_LEN_MAX);
         assert_eq!(grant[..KEY_LEN], [0; KEY_LEN]);

@@ -183,7 +183,8 @@ pub struct Limits {
     pub blobs_max: usize,
     /// Longest silence of a device within a transfer, in seconds: time to erase flash, or to check a hash. Default 60.
     pub blob_idle_s: u32,
-    /// Events kept in memory for subscribers that are nearly up to date. Default 8,192.
+    /// Events kept in memory for subscribers that are nearly up to date, of all tenants that have any, in equal
+    /// parts. Default 8,192.
     pub events_kept_max: usize,
     /// Credit of one subscription: events on their way. Default 65,536.
     pub credit_max: u32,
@@ -197,16 +198,20 @@ pub struct Limits {
     pub server_links_max: usize,
     /// Bytes that may wait for one peer of a link. Default 32 MiB.
     pub outbox_len_max: usize,
-    /// Devices logging in per second from one address, with a burst of twice as many. Default 2,000: many devices
+    /// Connections to the login ports per second from one address, with a burst of twice as many. Default 2,000: many devices
     /// may share the address of a router.
     pub address_logins_per_s: u32,
     /// The same from one /24 of IPv4 or /56 of IPv6. Default 8,000.
     pub prefix_logins_per_s: u32,
     /// Threads for handshakes, 0 for half of the cores. Default 0.
     pub handshake_threads: usize,
-    /// Devices logging in at one moment. Default 1,024.
-    pub handshakes_max: usize,
-    /// Devices logging in per second, with a burst of as many. Default 1,000.
+    /// Connections to the login ports that proved nothing yet, at up to 4 KiB each; past it the oldest one goes. As
+    /// many that did, and as many that are being told why not. Default 4,096.
+    pub half_open_max: usize,
+    /// Handshakes that wait for a thread. Default 4,096.
+    pub handshakes_waiting_max: usize,
+    /// Devices logging in per second, with a burst of as many: first messages that know the route's key, and on
+    /// plain links each `Hello`. Default 1,000.
     pub logins_per_s: u32,
     /// Retry-after told to a device that is refused for lack of room, in seconds. Default 5.
     pub overload_retry_s: u32,
@@ -239,7 +244,8 @@ impl Default for Limits {
             address_logins_per_s: 2000,
             prefix_logins_per_s: 8000,
             handshake_threads: 0,
-            handshakes_max: 1024,
+            half_open_max: 4096,
+            handshakes_waiting_max: 4096,
             logins_per_s: 1000,
             overload_retry_s: 5,
             drain_s: 10,

@@ -21,7 +21,7 @@ use crate::blob::Blobs;
 use crate::calls::Calls;
 use crate::config::Config;
 use crate::devices::{Devices, Known, NameTag, Seat};
-use crate::events::Feed;
+use crate::events::Feeds;
 use crate::interface::{Interface, Interfaces};
 use crate::kick::Kicks;
 use crate::lookups::Lookups;
@@ -45,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) calls: Calls,
     pub(crate) blobs: Blobs,
     pub(crate) kicks: Kicks,
-    pub(crate) feed: Feed,
+    pub(crate) feeds: Feeds,
     pub(crate) tokens: Tokens,
     pub(crate) metrics: Metrics,
     /// Everything that must end before the route has left.
@@ -80,7 +80,7 @@ impl Core {
             calls: Calls::new(),
             blobs: Blobs::default(),
             kicks: Kicks::default(),
-            feed: Feed::new(limits.events_kept_max),
+            feeds: Feeds::new(limits.events_kept_max),
             tokens: Tokens::new(&config.token, &store),
             metrics: Metrics::new(),
             tasks: TaskTracker::new(),

@@ -133,12 +133,17 @@ impl Route {
         }
     }
 
-    /// Makes a device known, or changes how it proves itself; a revocation stays.
+    /// Makes a device known, or changes how it proves itself; a revocation stays. Another current key than before
+    /// closes its session.
     pub async fn provision(&self, tenant: &str, device: &str, proof: Proof) -> Result<Provisioned, Failed> {
         let device = key(tenant, device)?;
         let provisioned = self.core.store.provision(&device, proof).await;
         self.core.devices.forget(device.as_str());
-        provisioned.map_err(|error| store_failed(&error))
+        let provisioned = provisioned.map_err(|error| store_failed(&error))?;
+        if let Provisioned::Updated { ended } = &provisioned {
+            self.close(device, ended.clone());
+        }
+        Ok(provisioned)
     }
 
     /// What is known of a device.
@@ -211,7 +216,7 @@ impl Route {
     /// Writes down that `group` processed everything up to `position`, as given with an event.
     pub async fn commit(&self, tenant: &str, group: &str, position: &str) -> Result<(), Failed> {
         events::check_group(group)?;
-        let position = events::decode(position)?;
+        let position = events::decode(position, tenant)?;
         let before = self.core.store.committed_events(tenant, group).await;
         let before = Positions(before.map_err(|error| store_failed(&error))?);
         events::commit(&self.core, tenant, group, &position, &before).await
@@ -261,11 +266,16 @@ impl Route {
         let session = ended.map_err(|error| store_failed(&error))?;
         let session = session.ok_or_else(|| unknown_device(&device))?;
         self.core.devices.forget(device.as_str());
-        if let Some(session) = session {
+        self.close(device, session);
+        Ok(())
+    }
+
+    /// Closes the session that ended in the store, if there was one.
+    fn close(&self, device: DeviceKey, ended: Option<Session>) {
+        if let Some(session) = ended {
             let seat = self.core.seat(&session);
             self.core.tasks.spawn(kick::revoke(self.core.clone(), device, seat));
         }
-        Ok(())
     }
 
     async fn paths(&self, device: &DeviceKey, identity: &Identity) -> Option<Vec<(crate::request::Kind, String)>> {

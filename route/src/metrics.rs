@@ -26,6 +26,8 @@ pub(crate) enum Login {
     Redirected,
     /// Told why not.
     Rejected,
+    /// Newer ones needed its place before it proved anything.
+    CrowdedOut,
     /// Gone, or silent, before its `Hello` was whole.
     Lost,
 }
@@ -65,6 +67,8 @@ pub(crate) struct Metrics {
     pub(crate) subscriptions: Gauge,
     /// Devices remembered.
     pub(crate) devices_cached: Gauge,
+    /// Connections to the login ports that proved nothing yet.
+    pub(crate) half_open: Gauge,
     failures: Family<Reason, Counter>,
     rejects: Family<Reason, Counter>,
     links_ended: Family<Reason, Counter>,
@@ -91,6 +95,7 @@ impl Metrics {
             backends: Gauge::default(),
             subscriptions: Gauge::default(),
             devices_cached: Gauge::default(),
+            half_open: Gauge::default(),
             failures: Family::default(),
             rejects: Family::default(),
             links_ended: Family::default(),
@@ -141,6 +146,7 @@ impl Metrics {
             ("subscriptions", "Event subscriptions", &self.subscriptions),
             ("blobs", "Transfers of blobs open", &self.blobs),
             ("devices_cached", "Devices whose session is remembered", &self.devices_cached),
+            ("half_open", "Devices logging in that proved nothing yet", &self.half_open),
         ];
         for (name, help, gauge) in gauges {
             registry.register(name, help, gauge.clone());

@@ -3,7 +3,7 @@
 use imlink_protocol::limits::TICKET_LEN_MAX;
 use imlink_protocol::seal::{ATTACH_PATTERN, ATTACH_PROLOGUE, Claim};
 use imlink_protocol::ticket::{self, TicketError, TicketKey};
-use imlink_protocol::{Epoch, VERSION};
+use imlink_protocol::{Epoch, KeyMark, VERSION};
 
 use crate::crypto::Resolver;
 use crate::{Answered, Refused};
@@ -16,6 +16,8 @@ pub struct AttachRead {
     pub device: String,
     /// The session to come has a larger epoch than this.
     pub epoch_floor: Epoch,
+    /// The key that the ticket was given for.
+    pub key: KeyMark,
     /// Which connection it claims to be.
     pub claim: Claim,
     noise: snow::HandshakeState,
@@ -45,7 +47,7 @@ impl AttachRead {
         let claim = postcard::take_from_bytes(claim.get(..len).unwrap_or_default());
         let (claim, []) = claim.map_err(|_| Refused::Handshake)? else { return Err(Refused::Handshake) };
         let (tenant, device) = (said.tenant.to_owned(), said.device.to_owned());
-        Ok(Self { tenant, device, epoch_floor: said.epoch_floor, claim, noise })
+        Ok(Self { tenant, device, epoch_floor: said.epoch_floor, key: said.key, claim, noise })
     }
 
     /// Answers it; one Diffie–Hellman. Nothing is proved before the first record opens.

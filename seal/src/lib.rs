@@ -15,15 +15,19 @@
 mod attach;
 mod buckets;
 mod crypto;
+#[cfg(test)]
+mod golden;
 mod login;
+mod open;
 mod pool;
 #[cfg(test)]
 mod vectors;
 
 pub use attach::AttachRead;
 pub use buckets::{Buckets, Rates};
-pub use crypto::Fast;
+pub use crypto::{Fast, Resolver, public_key};
 pub use login::{LoginBegun, LoginRead, RouteKeys};
+pub use open::{OPEN_MAX, OpenHandshakes};
 pub use pool::Pool;
 
 use imlink_protocol::seal::Records;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use aws_lc_rs::agreement::{PrivateKey, X25519};
 use imlink_protocol::VERSION;
 use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::seal::{Claim, Greeting, KEY_LEN, LOGIN_PATTERN, LOGIN_PROLOGUE, LoginClaim, MAC_LABEL};
@@ -10,7 +9,7 @@ use imlink_protocol::ticket::mac;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::crypto::{Resolver, public_of};
+use crate::crypto::{Resolver, public_key};
 use crate::{Answered, Refused};
 
 /// Bytes of a login's claim at most.
@@ -25,7 +24,7 @@ struct RouteKey {
 impl RouteKey {
     /// The key pair of an X25519 private key; `None` when it is none.
     fn new(private: [u8; KEY_LEN]) -> Option<Self> {
-        let public = public_of(&PrivateKey::from_private_key(&X25519, private.as_slice()).ok()?)?;
+        let public = public_key(&private)?;
         let mac_key = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &[MAC_LABEL, &public].concat());
         Some(Self { private: Zeroizing::new(private), mac_key: mac_key.as_ref().try_into().ok()? })
     }

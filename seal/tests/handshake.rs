@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use imlink_protocol::KeyMark;
 use imlink_protocol::key_pair::{LoginKeys, PrivateKey, Psk};
 use imlink_protocol::limits::GRANT_LEN_MAX;
 use imlink_protocol::message::{FromDevice, ToDevice};
@@ -106,7 +107,14 @@ fn day_keys() -> Vec<(u32, TicketKey)> {
 }
 
 fn grant(is_plain: bool) -> Vec<u8> {
-    let said = Ticket { is_plain, tenant: "-", device: "lamp-1", epoch_floor: 41, expires_s: NOW_S + 60 };
+    let said = Ticket {
+        is_plain,
+        tenant: "-",
+        device: "lamp-1",
+        epoch_floor: 41,
+        expires_s: NOW_S + 60,
+        key: KeyMark([7; 8]),
+    };
     let mut out = [0; GRANT_LEN_MAX];
     let len = ticket::grant(&said, &day_keys()[0].1, &[3; 24], &mut out).unwrap();
     out[..len].to_vec()
@@ -200,7 +208,7 @@ fn a_login_and_an_attach_are_as_short_as_documented() {
     let (_, frame) = login(&route(20, PSK), 0, PSK);
     assert_eq!(frame.len(), 136);
     let (_, frame) = attach(&grant(false));
-    assert_eq!(frame.len(), 119);
+    assert_eq!(frame.len(), 127);
 }
 
 proptest! {
@@ -218,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn no_changed_byte_of_an_attach_is_answered(at in 0usize..119, flip in 1u8..) {
+    fn no_changed_byte_of_an_attach_is_answered(at in 0usize..127, flip in 1u8..) {
         let (_, mut frame) = attach(&grant(false));
         frame[at] ^= flip;
         let Ok(Some((body, _))) = take(&frame, 512) else { return Ok(()) };

@@ -9,6 +9,7 @@ use imlink_protocol::id::{Cursor, Epoch};
 use imlink_protocol::link::node::ToRoute;
 use imlink_store::mailbox::Acknowledge;
 use imlink_store::{DeviceKey, Error};
+use thin_vec::ThinVec;
 
 use crate::batches::Gate;
 use crate::conn::{Phase, Report};
@@ -21,7 +22,7 @@ const BATCH_MAX: usize = 4096;
 /// Acknowledgements of one I/O thread.
 #[derive(Default)]
 pub(crate) struct Acks {
-    waiting: VecDeque<(Acknowledge, Vec<Report>)>,
+    waiting: VecDeque<(Acknowledge, ThinVec<Report>)>,
     gate: Gate,
 }
 
@@ -31,7 +32,7 @@ impl Acks {
     }
 
     /// An acknowledgement joins the batch, together with whom to tell once it is written.
-    pub(crate) fn put(&mut self, ack: Acknowledge, reports: Vec<Report>) {
+    pub(crate) fn put(&mut self, ack: Acknowledge, reports: ThinVec<Report>) {
         match self.waiting.back_mut() {
             Some((last, kept)) if last.device == ack.device && last.epoch == ack.epoch => {
                 join(last, ack);
@@ -42,7 +43,7 @@ impl Acks {
     }
 
     /// One acknowledgement a session: the highest, with every rejection. Keeps a long outage bounded.
-    fn keep(&mut self, failed: impl Iterator<Item = (Acknowledge, Vec<Report>)>) {
+    fn keep(&mut self, failed: impl Iterator<Item = (Acknowledge, ThinVec<Report>)>) {
         let newer = std::mem::take(&mut self.waiting);
         let mut places: HashMap<(DeviceKey, Epoch), usize> = HashMap::new();
         for (ack, reports) in failed.chain(newer) {
@@ -81,7 +82,7 @@ impl Reactor {
     pub(crate) fn handle_acknowledged(
         &mut self,
         acks: Vec<Acknowledge>,
-        reports: Vec<Vec<Report>>,
+        reports: Vec<ThinVec<Report>>,
         result: Result<(), Error>,
     ) {
         if let Err(error) = result {
@@ -101,7 +102,7 @@ impl Reactor {
     }
 
     /// Tells routes of messages that ended: now, or behind what is still to be written.
-    pub(crate) fn report_ended(&mut self, device: DeviceKey, epoch: Epoch, reports: Vec<Report>) {
+    pub(crate) fn report_ended(&mut self, device: DeviceKey, epoch: Epoch, reports: ThinVec<Report>) {
         if self.batches.acks.waiting.is_empty() && !self.batches.acks.gate.is_away() {
             return self.tell_reports(&device, epoch, &reports);
         }

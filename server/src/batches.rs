@@ -164,6 +164,7 @@ impl Reactor {
                 epoch: device.session.epoch(),
                 incarnation: device.about.incarnation,
                 attempt: device.about.attempt,
+                key: device.about.key,
                 fingerprint: device.about.fingerprint,
                 receive_limit: device.about.receive_limit,
                 sent: device.session.sent(),

@@ -77,7 +77,7 @@ impl Reactor {
         self.lend_buffer(index);
         let Some(conn) = self.conns.get_mut(index as usize) else { return };
         let Phase::Attached(device) = &mut conn.phase else { return };
-        let is_new = self.now.since(device.since) < ANNOUNCE_MAX;
+        let is_new = self.now.since(device.session.opened()) < ANNOUNCE_MAX;
         let unsupported = if is_new { Outcome::Busy } else { Outcome::Unsupported };
         let refused = match (&mut device.blob, blob.frame) {
             (None, BlobFrame::Open(_)) => Some(unsupported),

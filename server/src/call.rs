@@ -10,6 +10,7 @@ use imlink_protocol::limits::CALLS_MAX;
 use imlink_protocol::link::node::{CallDevice, CallFailure, ToRoute};
 use imlink_protocol::message::{Code, ToDevice};
 use imlink_protocol::serving::{CallRefused, Transmit};
+use thin_vec::ThinVec;
 
 use crate::conn::{ConnId, Phase};
 use crate::inbox::LinkId;
@@ -116,7 +117,7 @@ impl Reactor {
         let Some(at) = device.calls.iter().position(|call| call.request == request) else { return };
         let PendingCall { link, asked, .. } = device.calls.swap_remove(at);
         if device.calls.is_empty() {
-            device.calls = Vec::new();
+            device.calls = ThinVec::new();
         }
         self.calls.remove(&(link, asked));
         self.tell(link, &ToRoute::Replied { request: asked, status, payload });
@@ -146,12 +147,12 @@ impl Reactor {
         if device.calls.is_empty() {
             return;
         }
-        let mut late: Vec<PendingCall> = device.calls.extract_if(.., |call| call.deadline <= now).collect();
-        self.fail_all(&mut late, CallFailure::Deadline);
+        let late: Vec<PendingCall> = device.calls.extract_if(.., |call| call.deadline <= now).collect();
+        self.fail_all(late, CallFailure::Deadline);
     }
 
     /// The session ended: its calls may have run.
-    pub(crate) fn fail_calls(&mut self, calls: &mut Vec<PendingCall>) {
+    pub(crate) fn fail_calls(&mut self, calls: ThinVec<PendingCall>) {
         self.fail_all(calls, CallFailure::Disconnected);
     }
 
@@ -161,8 +162,8 @@ impl Reactor {
         self.tell(call.link, &ToRoute::NotHere { device, request: call.request, epoch: 0 });
     }
 
-    fn fail_all(&mut self, calls: &mut Vec<PendingCall>, why: CallFailure) {
-        for call in calls.drain(..) {
+    fn fail_all(&mut self, calls: impl IntoIterator<Item = PendingCall>, why: CallFailure) {
+        for call in calls {
             self.calls.remove(&(call.link, call.asked));
             self.fail_call(call.link, call.asked, why);
         }

@@ -9,6 +9,7 @@ use imlink_link::seal::NodeKey;
 use imlink_protocol::id::{IdError, check_device_id};
 use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_protocol::limits;
+use imlink_protocol::ticket::LIFETIME_S;
 use imlink_seal::Rates;
 
 /// How devices are admitted.
@@ -82,6 +83,9 @@ pub struct Limits {
     pub events_waiting_max: usize,
     /// Bytes waiting towards one route (default 32 MiB).
     pub link_outbox_max: usize,
+    /// How long a ticket is good for that a device is given here (default and at most 24 h, at least 10 s); an
+    /// attached device is given a newer one after half to three quarters of it.
+    pub ticket_life: Duration,
     /// Time given to devices to leave on shutdown (default 10 s).
     pub drain: Duration,
     /// Without a route for this long no new device is admitted (default 15 s).
@@ -107,6 +111,7 @@ impl Default for Limits {
             out_len_max: 256 * 1024,
             events_waiting_max: 16 * 1024 * 1024,
             link_outbox_max: imlink_link::OUTBOX_LEN_DEFAULT,
+            ticket_life: TICKET_LIFE_MAX,
             drain: Duration::from_secs(10),
             routeless_admit: Duration::from_secs(15),
             routeless_leave: Duration::from_secs(60),
@@ -166,6 +171,8 @@ impl Config {
         range("heartbeat", heartbeat, format!("{:?}", limits.heartbeat), "1 s … 3600 s")?;
         let connections = (1..=10_000_000).contains(&limits.connections_max);
         range("connections_max", connections, limits.connections_max.to_string(), "1 … 10000000")?;
+        let life = (TICKET_LIFE_MIN..=TICKET_LIFE_MAX).contains(&limits.ticket_life);
+        range("ticket_life", life, format!("{:?}", limits.ticket_life), "10 s … 86400 s")?;
         let out = limits.out_len_max >= 2 * limits::FRAME_LEN_MAX;
         range("out_len_max", out, limits.out_len_max.to_string(), "131072 bytes or more")?;
         let threads = |what, given: usize| range(what, given <= 256, given.to_string(), "0 … 256");
@@ -181,6 +188,10 @@ impl Config {
         threads(self.handshake_threads)
     }
 }
+
+const TICKET_LIFE_MIN: Duration = Duration::from_secs(10);
+/// Devices keep a ticket for a day; a server opens those of two days.
+const TICKET_LIFE_MAX: Duration = Duration::from_secs(LIFETIME_S);
 
 fn threads(given: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());

@@ -10,6 +10,7 @@ use imlink_protocol::serving::{Delivered, MailboxHead, Outgoing};
 use imlink_store::mailbox::{Acknowledge, Entry, Page, Read};
 use imlink_store::session::{Head, NewSession};
 use imlink_store::{Error, RevokedTokens};
+use thin_vec::{ThinVec, thin_vec};
 
 use crate::conn::{ConnId, Phase, Report};
 use crate::inbox::LinkId;
@@ -73,7 +74,7 @@ impl Reactor {
             Delivered::Known => {
                 if let Some(report) = report {
                     let (name, epoch) = (device.about.name.clone(), device.session.epoch());
-                    self.report_ended(name, epoch, vec![report]);
+                    self.report_ended(name, epoch, thin_vec![report]);
                 }
             }
             Delivered::Later => {
@@ -190,7 +191,7 @@ impl Reactor {
         for (_, code) in &ack.rejected {
             self.shared.metrics.count_rejected(code.name());
         }
-        self.batches.acks.put(ack, Vec::new());
+        self.batches.acks.put(ack, ThinVec::new());
     }
 
     /// Routes that wait for messages which ended without reaching the device ask the store themselves.
@@ -204,7 +205,7 @@ impl Reactor {
             let is_passed = report.id <= session.sent() || !session.is_waiting();
             is_passed && !session.is_in_flight(report.id)
         };
-        let over: Vec<Report> = device.reports.extract_if(.., is_over).collect();
+        let over: ThinVec<Report> = device.reports.extract_if(.., is_over).collect();
         let (name, epoch) = (device.about.name.clone(), session.epoch());
         if !over.is_empty() {
             self.report_ended(name, epoch, over);

@@ -83,7 +83,7 @@ impl Reactor {
         if rest.len() > max {
             return self.refuse_frame(id.index, FrameError::TooLong { len: rest.len(), max });
         }
-        conn.input = rest.to_vec();
+        conn.input = rest.into();
         if is_new {
             conn.partial_since = now;
         }

@@ -8,13 +8,12 @@
 //! What goes before a Diffie–Hellman costs a few microseconds, and nothing here is kept past the connection: the
 //! first message may be a replay.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use imlink_protocol::message::RejectCode;
 use imlink_protocol::seal::{Claim, FromStranger, Greeting, SealError};
-use imlink_seal::{Answered, AttachRead, LoginRead, Refused};
-use imlink_store::session::Identity;
+use imlink_seal::{Answered, AttachRead, LoginRead, OpenHandshakes, Refused};
+use imlink_store::session::{FORGED, Identity};
 use imlink_store::{DeviceKey, Error};
 
 use crate::admission::unix_s;
@@ -24,34 +23,8 @@ use crate::reactor::{End, Reactor};
 use crate::store_work::Done;
 use crate::table::thread_of;
 
-/// Handshakes that may be open for one connection of a device at once.
-const OPEN_MAX: u8 = 2;
-
-/// Handshakes that are open, by device and the connection they claim to be.
-#[derive(Default)]
-pub(crate) struct Open(HashMap<(DeviceKey, u64, u32), u8>);
-
-impl Open {
-    fn enter(&mut self, comes: &Comes) -> bool {
-        let count = self.0.entry(key(comes)).or_default();
-        let is_room = *count < OPEN_MAX;
-        *count += u8::from(is_room);
-        is_room
-    }
-
-    pub(crate) fn leave(&mut self, comes: &Comes) {
-        if let Some(count) = self.0.get_mut(&key(comes)) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.0.remove(&key(comes));
-            }
-        }
-    }
-}
-
-fn key(comes: &Comes) -> (DeviceKey, u64, u32) {
-    (comes.name.clone(), comes.claim.incarnation, comes.claim.attempt)
-}
+/// Whom an open handshake claims to be: a device, and which of its connections.
+pub(crate) type Open = OpenHandshakes<(DeviceKey, Claim)>;
 
 /// What the pool did.
 pub(crate) enum Shaken {
@@ -99,7 +72,8 @@ impl Reactor {
         match read {
             Ok(read) => match DeviceKey::new(&read.tenant, &read.device) {
                 Ok(name) => {
-                    let comes = Comes { name, claim: read.claim, epoch_floor: read.epoch_floor, how: Shown::Ticket };
+                    let how = Shown::Ticket(read.key);
+                    let comes = Comes { name, claim: read.claim, epoch_floor: read.epoch_floor, how };
                     self.arrive(id, Arriving::Ticket(comes, Box::new(read)), behind);
                 }
                 Err(_) => self.refuse_handshake(id, Refused::Ticket),
@@ -141,9 +115,9 @@ impl Reactor {
     }
 
     /// Goes on at the thread of the device, which may be another one.
-    fn arrive(&mut self, id: ConnId, arriving: Arriving, behind: &[u8]) {
+    pub(crate) fn arrive(&mut self, id: ConnId, arriving: Arriving, behind: &[u8]) {
         let Some(since) = self.conn(id).and_then(|conn| match conn.phase {
-            Phase::Greeting { since } | Phase::Shaking { since, .. } => Some(since),
+            Phase::Greeting { since } | Phase::Shaking { since, .. } | Phase::Hello { since, .. } => Some(since),
             _ => None,
         }) else {
             return;
@@ -158,7 +132,7 @@ impl Reactor {
             if let Some(conn) = self.conn(id)
                 && !behind.is_empty()
             {
-                conn.input = behind.to_vec();
+                conn.input = behind.into();
             }
             return self.go_on(id, arriving);
         };
@@ -204,8 +178,13 @@ impl Reactor {
                 return self.close(id.index, End::Reject(RejectCode::StoreAway, 5));
             }
         };
+        if identity.as_ref().is_some_and(|identity| identity.proof.is_err()) {
+            tracing::error!(device = %name, "{FORGED}");
+            self.shared.metrics.count_handshake("forged-record");
+        }
         // An unknown device and a known one with another key are told the same.
-        let Some(identity) = identity.filter(|identity| identity.proof.fits(&read.public_key)) else {
+        let fits = |identity: &Identity| identity.proof.is_ok_and(|proof| proof.fits(&read.public_key));
+        let Some(identity) = identity.filter(fits) else {
             tracing::info!(device = %name, "a login by an unknown device or key");
             self.shared.metrics.count_handshake("unknown-key");
             return self.close(id.index, End::Reject(RejectCode::UnknownDevice, 60));
@@ -230,7 +209,7 @@ impl Reactor {
             self.shared.metrics.count_handshake("attempt-over");
             return self.close(id.index, End::Reject(RejectCode::Stale, 0));
         }
-        if !self.open.enter(&comes) {
+        if !self.open.enter(comes.who()) {
             self.shared.metrics.count_handshake("attempt-open");
             return self.close(id.index, End::Reject(RejectCode::Overloaded, 1));
         }
@@ -239,7 +218,7 @@ impl Reactor {
             inbox.put(Command::Shaken(id, Shaken::Answered(answer().map(Box::new))));
         });
         if self.conn(id).is_none() {
-            self.open.leave(&comes);
+            self.open.leave(&comes.who());
             return;
         }
         self.wait_for_pool(id, Some(Box::new(comes)), &[], is_taken);

@@ -13,6 +13,7 @@
 
 mod acks;
 mod admission;
+mod attach;
 mod batches;
 mod blob;
 mod call;
@@ -37,6 +38,7 @@ mod sockets;
 mod store_work;
 mod sweep;
 mod table;
+mod tickets;
 
 pub use config::{Config, ConfigError, Limits, Login};
 pub use imlink_seal::Rates;

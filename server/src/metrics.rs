@@ -41,6 +41,8 @@ pub struct Metrics {
     pub calls: Counter,
     /// Events stored.
     pub events: Counter,
+    /// Newer tickets given to devices that stay attached.
+    pub tickets_renewed: Counter,
     /// Sign-of-life questions sent.
     pub probes: Counter,
     /// Store operations that failed and are tried again, by operation.
@@ -106,6 +108,8 @@ impl Metrics {
         registry.register("attaches", "Sessions opened", self.attaches.clone());
         registry.register("closed", "Connections ended, by reason", self.closed.clone());
         registry.register("handshakes", "Handshakes of sealed links, by outcome", self.handshakes.clone());
+        let renewed = "Newer tickets given to devices that stay attached";
+        registry.register("tickets_renewed", renewed, self.tickets_renewed.clone());
         registry.register("messages", "Messages sent to devices", self.messages.clone());
         registry.register("acked", "Messages acknowledged by devices", self.acked.clone());
         registry.register("rejected", "Messages rejected, by reason", self.rejected.clone());

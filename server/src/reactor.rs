@@ -334,7 +334,7 @@ impl Reactor {
             Phase::Shaking { comes, .. } | Phase::Hello { comes, .. } => {
                 self.half_open = self.half_open.saturating_sub(1);
                 if let Some(comes) = comes {
-                    self.open.leave(&comes);
+                    self.open.leave(&comes.who());
                 }
             }
             Phase::Attaching(attaching) => {
@@ -363,8 +363,8 @@ impl Reactor {
     fn release_device(&mut self, id: ConnId, mut device: Device) {
         self.shared.metrics.attached.dec();
         self.table.remove(device.about.name.as_str(), id.index);
-        self.fail_calls(&mut device.calls);
         self.fail_blob(&mut device);
+        self.fail_calls(device.calls);
         if !device.is_replaced {
             self.detach(device.about.name, device.session.epoch());
         }

@@ -15,6 +15,7 @@ use imlink_store::event::{EventBatch, EventsStored};
 use imlink_store::mailbox::{Acknowledge, Page};
 use imlink_store::session::{Attached, Head, Identity, Reasserted};
 use imlink_store::{DeviceKey, Error};
+use thin_vec::ThinVec;
 use tokio::runtime::Handle;
 
 use crate::batches::Asserted;
@@ -30,7 +31,7 @@ pub(crate) enum Done {
     /// `read_mailbox`.
     Read { conn: ConnId, result: Result<Option<Page>, Error> },
     /// `acknowledge`, and what to tell the routes now that it is written.
-    Acknowledged { acks: Vec<Acknowledge>, reports: Vec<Vec<Report>>, result: Result<(), Error> },
+    Acknowledged { acks: Vec<Acknowledge>, reports: Vec<ThinVec<Report>>, result: Result<(), Error> },
     /// `append_events`.
     Events { batches: Vec<(ConnId, EventBatch)>, result: Result<Vec<EventsStored>, Error> },
     /// `heads`.

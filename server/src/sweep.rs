@@ -191,6 +191,7 @@ impl Reactor {
                 let waiting = usize::from(device.session.is_waiting()) + device.calls.len();
                 let overdue = device.session.handle_timeout(now, &mut conn.out);
                 let is_read_due = std::mem::take(&mut device.is_read_due);
+                let is_renewal_due = now >= device.renewal;
                 match overdue {
                     Overdue::Nothing(_) => {}
                     Overdue::Probe => {
@@ -203,6 +204,9 @@ impl Reactor {
                 self.expire_calls(id);
                 if is_read_due {
                     self.read_on(index);
+                }
+                if is_renewal_due {
+                    self.renew_ticket(index);
                 }
                 return waiting;
             }

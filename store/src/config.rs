@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::record_key::RecordKey;
+
 /// Limits and times of a store. [`Config::default`] suits a gateway and a cluster of a few machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -30,6 +32,9 @@ pub struct Config {
     /// Redis over TLS (`rediss://`): PEM of the certificate authorities that may have signed its certificate. Default
     /// `None`: those of the system.
     pub tls_ca: Option<Vec<u8>>,
+    /// Redis: keys of the macs over devices' keys. The first one writes, a record is believed if any fits. Default
+    /// empty, as in an IM-server: nothing is written or checked. The memory store has no other writer and needs none.
+    pub record_keys: Vec<RecordKey>,
 }
 
 impl Default for Config {
@@ -47,6 +52,7 @@ impl Default for Config {
             timeouts_max: 3,
             reconnect_pause: Duration::from_millis(200),
             tls_ca: None,
+            record_keys: Vec::new(),
         }
     }
 }

@@ -6,10 +6,10 @@ use imlink_protocol::key::Key;
 
 use crate::DeviceKey;
 
-/// Number of event shards, fixed when a store is created.
+/// Number of event shards of a tenant, fixed when a store is created.
 pub const SHARDS: usize = 64;
 
-/// The shard of a device's events: FNV-1a over `tenant/device`, modulo [`SHARDS`].
+/// The shard of a device's events, among those of its tenant: FNV-1a over `tenant/device`, modulo [`SHARDS`].
 pub fn shard_of(device: &DeviceKey) -> usize {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let hash = device.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, step);

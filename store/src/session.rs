@@ -1,6 +1,6 @@
 //! Identities and sessions: who a device is and which IM-server holds it.
 
-use imlink_protocol::id::{Cursor, Epoch, Fingerprint};
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint, KeyMark};
 
 use subtle::ConstantTimeEq;
 
@@ -29,6 +29,16 @@ impl Proof {
         Self::Keys { current, next: None }
     }
 
+    /// Whether `mark` is that of one of the device's keys, or of a device without one.
+    pub fn is_marked(&self, mark: KeyMark) -> bool {
+        match self {
+            Self::Plain => mark == KeyMark::PLAIN,
+            Self::Keys { current, next } => {
+                mark == KeyMark::of(current) || next.as_ref().is_some_and(|next| mark == KeyMark::of(next))
+            }
+        }
+    }
+
     /// Whether `key` is one of the device's, in time that does not depend on how much of it fits.
     pub fn fits(&self, key: &[u8; 32]) -> bool {
         match self {
@@ -42,12 +52,16 @@ impl Proof {
 }
 
 /// What `provision` did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provisioned {
     /// The device is new.
     Created,
-    /// It was there: its proof is replaced; mailbox, session and revocation stay.
-    Updated,
+    /// It was there: its proof is replaced; mailbox and revocation stay.
+    Updated {
+        /// The session that ends by it, to be kicked: whoever holds it proved another current key. Tickets of that
+        /// key end too.
+        ended: Option<Session>,
+    },
 }
 
 /// What `set_next_key` did.
@@ -78,11 +92,20 @@ pub enum Promoted {
     UnknownDevice,
 }
 
+/// No route wrote how this device proves itself, or not under a secret that is known here (see
+/// [`Config::record_keys`](crate::Config::record_keys)). Nobody logs in as it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forged;
+
+/// What a log says of it.
+pub const FORGED: &str = "the store's record of this device has a key that no route of this cluster gave it: somebody \
+    wrote the store, or cluster_secret was replaced; it logs in again once it is provisioned or imported again";
+
 /// A provisioned device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// How it proves itself.
-    pub proof: Proof,
+    pub proof: Result<Proof, Forged>,
     /// Refused everywhere.
     pub revoked: bool,
     /// The interface of its last session.
@@ -136,6 +159,8 @@ pub struct Attach {
     pub incarnation: u64,
     /// Connection number of that boot.
     pub attempt: u32,
+    /// The key that it proved, at this connection or at the login that its ticket comes from.
+    pub key: KeyMark,
     /// The larger of the device's last epoch and the ticket's floor.
     pub epoch_floor: Epoch,
     /// How far the device handled its mailbox.
@@ -159,6 +184,8 @@ pub enum Attached {
     UnknownDevice,
     /// Revoked.
     Revoked,
+    /// What it proved is no key of the device, or no longer.
+    OtherKey,
     /// This attempt or a later one of the same incarnation was already attached.
     Stale,
     /// The cursor lies more than a day ahead of the store's time.
@@ -203,6 +230,8 @@ pub struct Reassert {
     pub incarnation: u64,
     /// Connection number of that boot.
     pub attempt: u32,
+    /// The key that it proved.
+    pub key: KeyMark,
     /// The interface it speaks.
     pub fingerprint: Fingerprint,
     /// Largest frame it takes, in bytes.
@@ -221,6 +250,6 @@ pub enum Reasserted {
         /// The older session it replaced, to be kicked.
         replaced: Option<Session>,
     },
-    /// Another session stands, or the device is gone or revoked: close this one.
+    /// Another session stands, or the device is gone, revoked or has other keys: close this one.
     Lost,
 }

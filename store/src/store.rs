@@ -47,7 +47,8 @@ impl Store {
         RedisStore::open(url, config).await.map(Self::Redis)
     }
 
-    /// Provisions a device: its proof is set; mailbox, session and revocation stay.
+    /// Provisions a device: its proof is set; mailbox and revocation stay. Another current key than before ends the
+    /// session and the tickets of that one.
     pub async fn provision(&self, device: &DeviceKey, proof: Proof) -> Result<Provisioned, Error> {
         match self {
             Self::Memory(store) => Ok(store.provision(device, proof)),
@@ -288,34 +289,36 @@ impl Store {
     /// Events of a shard behind a position.
     pub async fn read_events(
         &self,
+        tenant: &str,
         shard: usize,
         after: Position,
         limit: usize,
     ) -> Result<Vec<(Position, Event)>, Error> {
         match self {
-            Self::Memory(store) => Ok(store.read_events(shard, after, limit)),
-            Self::Redis(store) => store.read_events(shard, after, limit).await,
+            Self::Memory(store) => Ok(store.read_events(tenant, shard, after, limit)),
+            Self::Redis(store) => store.read_events(tenant, shard, after, limit).await,
         }
     }
 
-    /// Waits until any shard has events behind its position in `after`, at most for `wait`; empty when none came.
+    /// Waits until any shard of `tenant` has events behind its position in `after`, at most for `wait`; empty when none came.
     pub async fn wait_events(
         &self,
+        tenant: &str,
         after: &[Position; SHARDS],
         limit_per_shard: usize,
         wait: Duration,
     ) -> Result<EventsByShard, Error> {
         match self {
-            Self::Memory(store) => Ok(store.wait_events(after, limit_per_shard, wait).await),
-            Self::Redis(store) => store.wait_events(after, limit_per_shard, wait).await,
+            Self::Memory(store) => Ok(store.wait_events(tenant, after, limit_per_shard, wait).await),
+            Self::Redis(store) => store.wait_events(tenant, after, limit_per_shard, wait).await,
         }
     }
 
     /// The last position of every shard.
-    pub async fn event_tails(&self) -> Result<[Position; SHARDS], Error> {
+    pub async fn event_tails(&self, tenant: &str) -> Result<[Position; SHARDS], Error> {
         match self {
-            Self::Memory(store) => Ok(store.event_tails()),
-            Self::Redis(store) => store.event_tails().await,
+            Self::Memory(store) => Ok(store.event_tails(tenant)),
+            Self::Redis(store) => store.event_tails(tenant).await,
         }
     }
 

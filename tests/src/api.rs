@@ -36,7 +36,7 @@ impl Api {
     /// A client for the API at `address` with `token`.
     pub fn new(address: SocketAddr, token: &str) -> Self {
         // A client wants to know who would do TLS; that it was told before does not matter.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(CLIENT_TIMEOUT).no_proxy().build();
         Self {
             base: format!("http://{address}"),

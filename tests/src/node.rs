@@ -89,6 +89,22 @@ impl Node {
 
     /// Starts a node of `role` without waiting for it.
     pub fn launch(role: Role, name: &str, settings: &[&str]) -> Self {
+        Self::launch_by(role, name, settings, spawn)
+    }
+
+    /// The same, with a log that goes into a pipe that nobody reads.
+    pub fn launch_unread(role: Role, name: &str, settings: &[&str]) -> Self {
+        Self::launch_by(role, name, settings, |role, name, settings, _| {
+            Process::start_unread(name, &binary(), arguments(role, settings))
+        })
+    }
+
+    fn launch_by(
+        role: Role,
+        name: &str,
+        settings: &[&str],
+        spawn: impl FnOnce(Role, &str, &[String], &Path) -> Process,
+    ) -> Self {
         let folder = tempfile::Builder::new().prefix("imlink-node-").tempdir().expect("a temporary folder");
         let [http, devices, plain] = [Port::free(), Port::free(), Port::free()];
         let [backends, nodes] = [Port::free(), Port::free()];
@@ -232,15 +248,20 @@ pub fn run(arguments: &[&str]) -> String {
 }
 
 fn output(command: &mut std::process::Command) -> String {
-    let ended = command.output().expect("imlink can be started");
+    // To imlink it is a setting that it does not know.
+    let ended = command.env_remove("IMLINK_BIN").output().expect("imlink can be started");
     assert!(ended.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ended.stderr));
     String::from_utf8_lossy(&ended.stdout).into_owned()
 }
 
 fn spawn(role: Role, name: &str, settings: &[String], folder: &Path) -> Process {
+    Process::start(name, &binary(), arguments(role, settings), &folder.join("log"))
+}
+
+fn arguments(role: Role, settings: &[String]) -> Vec<String> {
     let mut arguments = vec![role.command().to_owned()];
     for setting in settings {
         arguments.extend(["--set".into(), setting.clone()]);
     }
-    Process::start(name, &binary(), arguments, &folder.join("log"))
+    arguments
 }

@@ -21,6 +21,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Its output, if nobody reads that.
+    unread: Option<std::io::PipeReader>,
 }
 
 impl Process {
@@ -37,6 +39,32 @@ impl Process {
         let out = File::options().create(true).append(true).open(log);
         let out = out.unwrap_or_else(|why| panic!("cannot open {}: {why}", log.display()));
         let errors = out.try_clone().expect("a second handle of an open file");
+        Self::spawn(name, program, arguments, [out.into(), errors.into()], log)
+    }
+
+    /// Starts `program` with `arguments`, with standard error and output in one pipe that nobody reads.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_unread<S: AsRef<std::ffi::OsStr>>(
+        name: &str,
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Self {
+        let (unread, out) = std::io::pipe().expect("a pipe");
+        let errors = out.try_clone().expect("a second handle of an open pipe");
+        let mut process = Self::spawn(name, program, arguments, [out.into(), errors.into()], Path::new("/dev/null"));
+        process.unread = Some(unread);
+        process
+    }
+
+    fn spawn<S: AsRef<std::ffi::OsStr>>(
+        name: &str,
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+        [out, errors]: [Stdio; 2],
+        log: &Path,
+    ) -> Self {
         let mut command = Command::new("setpriv");
         // What configures imlink on this machine must not configure the one under test.
         let configuring = |name: &str| name.starts_with("IMLINK_") || name == "RUST_LOG";
@@ -52,7 +80,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .unwrap_or_else(|why| panic!("cannot start {name} with setpriv (of util-linux): {why}"));
-        Self { name: name.into(), child, log: log.into() }
+        Self { name: name.into(), child, log: log.into(), unread: None }
     }
 
     /// What it printed so far.

@@ -5,6 +5,7 @@
 //!        ◀──       ◀──
 //! ```
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,8 @@ pub enum Fault {
     Delay(Duration),
     /// Bytes wait until the fault is over; new connections too.
     Hold,
+    /// Bytes of the upstream wait until the fault is over; those of clients pass.
+    HoldAnswers,
     /// Bytes are swallowed; nobody is told.
     BlackHole,
     /// One bit of every chunk is wrong.
@@ -46,10 +49,11 @@ struct Shared {
     passed: AtomicU64,
     connections: AtomicU64,
     recorded: Mutex<Vec<Vec<u8>>>,
+    answers: Mutex<VecDeque<Vec<u8>>>,
 }
 
 /// Most bytes of a client's that are recorded, per connection.
-const RECORDED_MAX: usize = 64 * 1024;
+const RECORDED_MAX: usize = 1024 * 1024;
 
 impl Proxy {
     /// Starts a proxy to `upstream` on a free port of loopback.
@@ -63,6 +67,7 @@ impl Proxy {
             passed: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             recorded: Mutex::default(),
+            answers: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
         Self { address, shared, accepting }
@@ -83,6 +88,12 @@ impl Proxy {
         self.shared.cut.send_modify(|cuts| *cuts += 1);
     }
 
+    /// The next connection, or the one behind those that were asked for before, does not reach the upstream: its
+    /// first bytes are answered by `bytes` and its end.
+    pub fn answer_next(&self, bytes: impl Into<Vec<u8>>) {
+        self.shared.answers.lock().expect("no holder of this lock panics").push_back(bytes.into());
+    }
+
     /// Bytes that passed, both ways.
     pub fn passed(&self) -> u64 {
         self.shared.passed.load(Ordering::Relaxed)
@@ -93,13 +104,20 @@ impl Proxy {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// What clients said so far, one entry a connection, each up to 64 KiB.
+    /// What clients said so far, one entry a connection, each up to 1 MiB.
     pub fn recorded(&self) -> Vec<Vec<u8>> {
         self.shared.recorded.lock().expect("no holder of this lock panics").clone()
     }
 }
 
 impl Shared {
+    /// A place for what a client says.
+    fn begin_record(&self) -> usize {
+        let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
+        recorded.push(Vec::new());
+        recorded.len() - 1
+    }
+
     fn record(&self, number: usize, bytes: &[u8]) {
         let mut recorded = self.recorded.lock().expect("no holder of this lock panics");
         if let Some(said) = recorded.get_mut(number) {
@@ -126,14 +144,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(client: TcpStream, shared: Arc<Shared>) {
+async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
     let mut cut = shared.cut.subscribe();
+    let answer = shared.answers.lock().expect("no holder of this lock panics").pop_front();
+    if let Some(answer) = answer {
+        let number = shared.begin_record();
+        let mut chunk = vec![0; 1024];
+        if let Ok(len) = client.read(&mut chunk).await {
+            shared.record(number, chunk.get(..len).unwrap_or_default());
+            // Whether the client still listens is its own affair.
+            let _ = client.write_all(&answer).await;
+        }
+        return;
+    }
     let Ok(upstream) = TcpStream::connect(shared.upstream).await else { return };
-    let number = {
-        let mut recorded = shared.recorded.lock().expect("no holder of this lock panics");
-        recorded.push(Vec::new());
-        recorded.len() - 1
-    };
+    let number = shared.begin_record();
     // Without it, small frames would wait for one another in the proxy.
     let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
@@ -164,6 +189,12 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, 
             Fault::Hold => {
                 let over = fault.wait_for(|fault| *fault != Fault::Hold).await;
                 if over.is_err() {
+                    return;
+                }
+            }
+            Fault::HoldAnswers if record.is_some() => {}
+            Fault::HoldAnswers => {
+                if fault.wait_for(|fault| *fault != Fault::HoldAnswers).await.is_err() {
                     return;
                 }
             }
@@ -221,11 +252,21 @@ mod tests {
         let mut held = [0; 5];
         stream.read_exact(&mut held).await.unwrap();
         assert_eq!(&held, b"hello");
+        proxy.set(Fault::HoldAnswers);
+        assert_eq!(ask(&mut stream, SHORT).await, None);
+        assert_eq!(proxy.recorded()[0].len(), 5 * 5, "what the client says is taken");
+        proxy.set(Fault::None);
+        stream.read_exact(&mut held).await.unwrap();
+        assert_eq!(&held, b"hello");
         proxy.cut();
         assert_eq!(ask(&mut stream, LONG).await, None);
+        proxy.set(Fault::None);
+        proxy.answer_next(*b"liar!");
+        let mut lied_to = TcpStream::connect(proxy.address()).await.unwrap();
+        assert_eq!(ask(&mut lied_to, LONG).await.as_ref(), Some(b"liar!"));
         proxy.set(Fault::Refuse);
         let mut refused = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(ask(&mut refused, LONG).await, None);
-        assert_eq!(proxy.connections(), 1);
+        assert_eq!(proxy.connections(), 2);
     }
 }

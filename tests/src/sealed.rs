@@ -158,7 +158,14 @@ impl Begun {
     }
 
     async fn shake_in(self, address: SocketAddr, chunk: usize) -> Shaken {
-        let mut stream = connect(address).await;
+        self.shake_over(connect(address).await, chunk).await
+    }
+
+    /// The same over a connection that is there, in parts of `chunk` bytes.
+    ///
+    /// # Panics
+    /// When the answer is none of a handshake.
+    pub async fn shake_over(self, mut stream: TcpStream, chunk: usize) -> Shaken {
         for part in self.frame.chunks(chunk) {
             // A peer that closed has answered or has not.
             let _ = stream.write_all(part).await;
@@ -177,7 +184,11 @@ impl Begun {
     }
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+/// A connection to `address`.
+///
+/// # Panics
+/// When there is none.
+pub async fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).await;
     let stream = stream.unwrap_or_else(|why| panic!("cannot connect to {address}: {why}"));
     stream.set_nodelay(true).expect("TCP_NODELAY on a fresh socket");

@@ -158,7 +158,8 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 fn token_id(text: &str) -> Result<TokenId, String> {
-    let number = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16);
+    let is_digit = |byte: u8| byte.is_ascii_hexdigit();
+    let number = u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16 && text.bytes().all(is_digit));
     let number = number.ok_or("the id of a join token is 16 hexadecimal digits, as `imlink node tokens` lists them")?;
     Ok(TokenId(number.to_be_bytes()))
 }
@@ -175,6 +176,8 @@ mod tests {
             assert!(time(wrong).is_err(), "{wrong}");
         }
         assert_eq!(token_id("00000000000000ff"), Ok(TokenId([0, 0, 0, 0, 0, 0, 0, 255])));
-        assert!(token_id("ff").is_err() && token_id("00000000000000fg").is_err());
+        for wrong in ["ff", "00000000000000fg", "+0000000000000ff", "00000000000000ff0"] {
+            assert!(token_id(wrong).is_err(), "{wrong}");
+        }
     }
 }

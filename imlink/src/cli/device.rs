@@ -105,7 +105,7 @@ pub(crate) struct AddArgs {
     /// Provision without a key: the device proves nothing, and attaches over plain links only
     #[arg(long, conflicts_with_all = ["out", "format", "address", "qr"])]
     pub(crate) plain: bool,
-    /// Replace the key of a device that is there, which shuts out whoever holds the old one at its next login
+    /// Replace the key of a device that is there, which closes its session within 2 s and shuts out whoever holds the old one
     #[arg(long)]
     pub(crate) replace: bool,
     #[command(flatten)]

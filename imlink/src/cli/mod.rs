@@ -4,6 +4,7 @@ mod blob;
 mod client;
 mod cluster;
 mod device;
+mod firmware;
 mod keys;
 mod node;
 mod swarm;
@@ -17,6 +18,7 @@ pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
 pub(crate) use device::{
     AddArgs, DeviceArgs, DeviceCommand, ExportArgs, FlashArgs, FlashFormat, ImportArgs, RotateArgs, TableFormat,
 };
+pub(crate) use firmware::{Board, NewFirmwareArgs};
 pub(crate) use keys::{KeysArgs, KeysCommand};
 pub(crate) use node::NodeArgs;
 pub(crate) use swarm::{DEVICES_PER_PROCESS, DemoArgs, SwarmArgs};
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Print who changed which token or device, when and from where
     Audit(AuditArgs),
+    /// Write a firmware project for a board, made of the example firmware
+    #[command(after_long_help = firmware::EXAMPLES)]
+    NewFirmware(NewFirmwareArgs),
     /// Attach many simulated devices, made of the real device client
     #[command(after_long_help = swarm::EXAMPLES)]
     Swarm(SwarmArgs),
@@ -113,6 +118,7 @@ mod tests {
             "imlink node token --expires 1h --uses 3 --json",
             "imlink node remove server-2 --json",
             "imlink redis-acl --role server --json",
+            "imlink new-firmware lamp --board nucleo-h743zi --json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -45,7 +45,7 @@ impl ClientError {
 
 fn builder(url: &str) -> reqwest::ClientBuilder {
     // Fails only when there is a provider already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
     // A small machine may have no authorities, and needs none without TLS.
     if url.starts_with("https://") { http } else { http.tls_certs_only([]) }

@@ -21,6 +21,7 @@ pub(crate) struct ServerLimits {
     out_len_max: usize,
     events_waiting_max: usize,
     link_outbox_max: usize,
+    ticket_life_s: u64,
     drain_s: u64,
     routeless_admit_s: u64,
     routeless_leave_s: u64,
@@ -44,6 +45,7 @@ impl Default for ServerLimits {
             out_len_max: limits.out_len_max,
             events_waiting_max: limits.events_waiting_max,
             link_outbox_max: limits.link_outbox_max,
+            ticket_life_s: limits.ticket_life.as_secs(),
             drain_s: limits.drain.as_secs(),
             routeless_admit_s: limits.routeless_admit.as_secs(),
             routeless_leave_s: limits.routeless_leave.as_secs(),
@@ -67,6 +69,7 @@ impl From<ServerLimits> for imlink_server::Limits {
             out_len_max: limits.out_len_max,
             events_waiting_max: limits.events_waiting_max,
             link_outbox_max: limits.link_outbox_max,
+            ticket_life: Duration::from_secs(limits.ticket_life_s),
             drain: Duration::from_secs(limits.drain_s),
             routeless_admit: Duration::from_secs(limits.routeless_admit_s),
             routeless_leave: Duration::from_secs(limits.routeless_leave_s),
@@ -127,6 +130,7 @@ impl From<StoreLimits> for imlink_store::Config {
             timeouts_max: limits.timeouts_max,
             reconnect_pause: Duration::from_millis(limits.reconnect_pause_ms),
             tls_ca: None,
+            record_keys: Vec::new(),
         }
     }
 }

@@ -56,6 +56,7 @@ impl Role {
             }
             Self::Server => &[
                 "cluster_secret",
+                "cluster_secret_former",
                 "http_listen",
                 "backend_listen",
                 "tls_cert",
@@ -97,6 +98,8 @@ pub(crate) struct Settings {
     pub(crate) token: String,
     /// Secret of the cluster's nodes; empty: the one in the state directory, made at the first start.
     pub(crate) cluster_secret: String,
+    /// The secret before, while it is being replaced: what routes wrote of devices under it is believed too.
+    pub(crate) cluster_secret_former: String,
     /// Private key that devices log in to; empty: the one in the state directory, made at the first start.
     pub(crate) route_key: String,
     /// The one that follows it; empty: likewise.
@@ -170,6 +173,7 @@ impl Settings {
             state_dir,
             token: String::new(),
             cluster_secret: String::new(),
+            cluster_secret_former: String::new(),
             route_key: String::new(),
             route_key_next: String::new(),
             fleet_psk: String::new(),
@@ -211,7 +215,7 @@ impl Settings {
 
     /// The secret keys: never printed.
     const SECRETS: &'static [&'static str] =
-        &["token", "cluster_secret", "join", "route_key", "route_key_next", "fleet_psk"];
+        &["token", "cluster_secret", "cluster_secret_former", "join", "route_key", "route_key_next", "fleet_psk"];
 }
 
 #[cfg(test)]

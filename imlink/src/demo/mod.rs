@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use imlink_protocol::key_pair::{LoginKeys, Psk};
 use imlink_swarm::{Config, Keys, Swarm};
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DemoArgs;
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
         "{} devices need {needed} open files, this process may open {files}: raise `ulimit -Hn`, or give fewer --devices",
         args.devices
     );
-    logging::start(&args.log_level, LogFormat::Human)?;
+    let _log = logging::start(&args.log_level, LogFormat::Human)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(demo(args))?;
     if args.json {
@@ -81,7 +82,9 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<Outcome> {
     let shutdown = signals::shutdown()?;
     let settings = settings()?;
     let gateway_stop = CancellationToken::new();
-    let gateway = Gateway::start(&settings, gateway_stop.clone()).await.context("the gateway does not start")?;
+    let gateway = Gateway::start(&settings, Registry::default(), gateway_stop.clone())
+        .await
+        .context("the gateway does not start")?;
     let http = gateway.http().context("the gateway serves no HTTP")?;
     let devices = gateway.devices.context("the gateway takes no devices")?;
     let fleet = Config {

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{open_store, route_config, shown};
+use super::{open_store_of_route, route_config, shown};
 use crate::config::Settings;
 use crate::keys::{fleet_psks, login_keys};
 
@@ -24,11 +24,14 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one. Everything listens when this returns.
-    pub(crate) async fn start(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<Self> {
-        let store = open_store(settings).await?;
+    /// Starts one, whose metrics join those of `registry`. Everything listens when this returns.
+    pub(crate) async fn start(
+        settings: &Settings,
+        mut registry: Registry,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let store = open_store_of_route(settings).await?;
         let metrics = imlink_server::metrics::Metrics::default();
-        let mut registry = Registry::default();
         metrics.register(&mut registry);
         let server = Server::start(server_config(settings, Login::Direct)?, store.clone(), metrics)?;
         let (devices, plain) = (server.sealed_address(), server.plain_address());
@@ -84,8 +87,8 @@ pub(super) fn server_config(settings: &Settings, login: Login) -> anyhow::Result
 }
 
 /// Runs a gateway until `shutdown`.
-pub(super) async fn run(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let gateway = Gateway::start(settings, shutdown).await?;
+pub(super) async fn run(settings: &Settings, registry: Registry, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let gateway = Gateway::start(settings, registry, shutdown).await?;
     tracing::info!(
         store = if settings.store == "memory" { "memory" } else { "redis" },
         http = shown(gateway.http()),

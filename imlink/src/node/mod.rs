@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use imlink_route::http::{NotLoopback, check_loopback};
-use imlink_store::Store;
 use imlink_store::node::NodeRole;
+use imlink_store::{RecordKey, Store};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -44,16 +44,18 @@ pub(crate) fn run(role: Role, args: &NodeArgs) -> anyhow::Result<Exit> {
     if let Some(open) = listens.into_iter().find_map(|listen| check_loopback(listen.address()?).err()) {
         return refuse(&open);
     }
-    logging::start(&settings.log_level, settings.log_format)?;
+    let log = logging::start(&settings.log_level, settings.log_format)?;
+    let mut registry = Registry::default();
+    log.register(&mut registry);
     find_secrets(role, &mut settings)?;
     open_files::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = signals::shutdown()?;
         match role {
-            Role::Gateway => gateway::run(&settings, shutdown).await,
-            Role::Route => route(&settings, shutdown).await,
-            Role::Server => server::run(&settings, shutdown).await,
+            Role::Gateway => gateway::run(&settings, registry, shutdown).await,
+            Role::Route => route(&settings, registry, shutdown).await,
+            Role::Server => server::run(&settings, registry, shutdown).await,
         }
     })?;
     // Tasks that wait for a store that is away have nobody left who waits for them.
@@ -109,9 +111,20 @@ fn find_secrets(role: Role, settings: &mut Settings) -> anyhow::Result<()> {
     find(Secret::Cluster, "secret for the nodes of the cluster", &mut settings.cluster_secret)
 }
 
+/// The store that `settings` name, as a route or gateway uses it: it writes and checks the macs over devices' keys.
+async fn open_store_of_route(settings: &Settings) -> anyhow::Result<Store> {
+    let secrets = [&settings.cluster_secret, &settings.cluster_secret_former];
+    let secrets = secrets.into_iter().filter(|secret| !secret.is_empty());
+    open_store_with(settings, secrets.map(|secret| RecordKey::derive(secret.as_bytes())).collect()).await
+}
+
 /// The store that `settings` name.
 async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    let mut config = imlink_store::Config::from(settings.store_limits);
+    open_store_with(settings, Vec::new()).await
+}
+
+async fn open_store_with(settings: &Settings, record_keys: Vec<RecordKey>) -> anyhow::Result<Store> {
+    let mut config = imlink_store::Config { record_keys, ..settings.store_limits.into() };
     if !settings.store_ca.is_empty() {
         let path = &settings.store_ca;
         let read = std::fs::read(path);
@@ -153,16 +166,16 @@ fn route_config(settings: &Settings, is_cluster: bool) -> anyhow::Result<imlink_
     })
 }
 
-async fn route(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn route(settings: &Settings, registry: Registry, shutdown: CancellationToken) -> anyhow::Result<()> {
     anyhow::ensure!(
         settings.store != "memory",
         "a route of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
     );
-    let store = open_store(settings).await?;
+    let store = open_store_of_route(settings).await?;
     let key = membership::node_key(settings, NodeRole::Route)?;
     membership::keep_join_token(settings, &store).await?;
     let config = imlink_route::Config { node_key: Some(key), ..route_config(settings, true)? };
-    let running = imlink_route::start(config, store, Registry::default(), shutdown).await?;
+    let running = imlink_route::start(config, store, registry, shutdown).await?;
     tracing::info!(
         route = settings.name,
         http = shown(running.http),

@@ -12,14 +12,17 @@ use super::{membership, open_store, ops, shown};
 use crate::config::Settings;
 
 /// Runs an IM-server until `shutdown`.
-pub(super) async fn run(settings: &Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(super) async fn run(
+    settings: &Settings,
+    mut registry: Registry,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     anyhow::ensure!(
         settings.store != "memory",
         "an IM-server of a cluster needs a store that others reach: --store redis://HOST:PORT (on one machine, `imlink gateway` needs none)"
     );
     let store = open_store(settings).await?;
     let metrics = imlink_server::metrics::Metrics::default();
-    let mut registry = Registry::default();
     metrics.register(&mut registry);
     let key = membership::node_key(settings, NodeRole::Server)?;
     let config = imlink_server::Config { node_key: Some(key.clone()), ..server_config(settings, Login::Ticket)? };

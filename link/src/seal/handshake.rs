@@ -4,6 +4,7 @@ use std::io;
 
 use imlink_protocol::link::opening::{HANDSHAKE_LEN_MAX, LINK_PATTERN, Opening, PROLOGUE};
 use imlink_protocol::{VERSION, frame};
+use imlink_seal::Resolver;
 use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -107,7 +108,7 @@ impl Incoming {
 }
 
 pub(super) fn builder<'a>(pattern: &str, prologue: &'a [u8]) -> Result<Builder<'a>, SealError> {
-    Ok(Builder::new(pattern.parse()?).prologue(prologue)?)
+    Ok(Builder::with_resolver(pattern.parse()?, Box::new(Resolver)).prologue(prologue)?)
 }
 
 pub(super) fn encode(opening: &Opening<'_>) -> Result<Vec<u8>, SealError> {

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use snow::params::DHChoice;
-use snow::resolvers::{CryptoResolver, DefaultResolver};
+use imlink_seal::public_key;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of either key.
@@ -37,9 +36,7 @@ impl NodeKey {
     pub fn from_bytes(mut bytes: [u8; KEY_LEN]) -> Result<Self, KeyError> {
         let private = Zeroizing::new(bytes);
         bytes.zeroize();
-        let mut pair = DefaultResolver.resolve_dh(&DHChoice::Curve25519).ok_or(KeyError::Unsupported)?;
-        pair.set(&*private);
-        let public = pair.pubkey().try_into().map_err(|_| KeyError::Unsupported)?;
+        let public = public_key(&private).ok_or(KeyError::Unsupported)?;
         Ok(Self { private, public: PublicKey(public) })
     }
 

@@ -23,7 +23,7 @@ pub enum SessionError {
         /// Epoch of the last session.
         last: u64,
     },
-    /// The generation lies behind what was handled or received.
+    /// The generation lies behind what was handled or received, or is not below 2^53.
     Generation {
         /// Generation given.
         given: u64,
@@ -76,7 +76,7 @@ impl fmt::Display for SessionError {
                 write!(f, "epoch {given} is not above the last one, {last}")
             }
             Self::Generation { given, known } => {
-                write!(f, "generation {given} lies behind {known}")
+                write!(f, "generation {given} is not between {known} and 2^53 - 1")
             }
             Self::Generations => f.write_str("generations change faster than messages are handled"),
             Self::Sequence { given } => write!(f, "sequence {given} is not between 1 and 2^53 - 1"),

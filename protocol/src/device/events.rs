@@ -30,16 +30,21 @@ impl Events {
         self.queued = self.queued.saturating_add(1);
     }
 
-    /// The session is open; returns how many events at the queue's front are already stored.
-    pub(super) fn handle_welcome(&mut self, position: u64, window: u8) -> Result<u32, SessionError> {
+    /// Whether a session may say that the events up to `position` are stored.
+    pub(super) fn check_welcome(&self, position: u64) -> Result<(), SessionError> {
         if position > self.numbered {
             return Err(SessionError::EventAhead { given: position, sent: self.numbered });
         }
+        Ok(())
+    }
+
+    /// The session is open, `position` was checked; returns how many events at the queue's front are already stored.
+    pub(super) fn handle_welcome(&mut self, position: u64, window: u8) -> u32 {
         let stored = self.take(position);
         self.sent = self.acked;
         self.window = window.min(EVENT_WINDOW_MAX);
         self.waiting_since = None;
-        Ok(stored)
+        stored
     }
 
     /// Events up to `sequence` are stored; returns how many leave the queue's front.
@@ -105,7 +110,7 @@ mod tests {
     #[test]
     fn no_more_than_the_window_is_in_flight() {
         let mut events = Events::default();
-        events.handle_welcome(0, 2).unwrap();
+        events.handle_welcome(0, 2);
         (0..5).for_each(|_| events.add());
         assert_eq!(send_all(&mut events), [1, 2]);
         assert_eq!(events.handle_ack(Instant::default(), 1), Ok(1));
@@ -116,19 +121,19 @@ mod tests {
     #[test]
     fn a_reconnect_resends_what_is_not_stored_under_its_old_numbers() {
         let mut events = Events::default();
-        events.handle_welcome(0, 8).unwrap();
+        events.handle_welcome(0, 8);
         (0..4).for_each(|_| events.add());
         assert_eq!(send_all(&mut events), [1, 2, 3, 4]);
-        assert_eq!(events.handle_welcome(2, 8), Ok(2));
+        assert_eq!(events.handle_welcome(2, 8), 2);
         assert_eq!(events.poll(), Some((0, 3)));
         assert_eq!(send_all(&mut events), [3, 4]);
-        assert!(events.handle_welcome(9, 8).is_err());
+        assert!(events.check_welcome(9).is_err());
     }
 
     #[test]
     fn only_events_without_a_number_are_dropped_and_leave_no_gap() {
         let mut events = Events::default();
-        events.handle_welcome(0, 1).unwrap();
+        events.handle_welcome(0, 1);
         (0..3).for_each(|_| events.add());
         assert_eq!(send_all(&mut events), [1]);
         assert_eq!(events.droppable(), Some(1));

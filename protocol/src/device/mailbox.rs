@@ -93,19 +93,23 @@ impl Mailbox {
         stated
     }
 
-    /// The session is open and its stream is in `generation`. Of what is kept, only the message in its
-    /// handler stays.
-    pub(super) fn handle_welcome(&mut self, generation: u64) -> Result<(), SessionError> {
-        if generation < self.cursor.generation {
+    /// Whether a session may begin in `generation`.
+    pub(super) fn check_welcome(&self, generation: u64) -> Result<(), SessionError> {
+        if generation < self.cursor.generation || generation > NUMBER_MAX {
             return Err(SessionError::Generation { given: generation, known: self.cursor.generation });
         }
+        Ok(())
+    }
+
+    /// The session is open and its stream is in `generation`, which was checked. Of what is kept, only the message in
+    /// its handler stays.
+    pub(super) fn handle_welcome(&mut self, generation: u64) {
         self.nacks.retain(|nack| nack.id.generation >= generation);
         (self.receiving, self.sending) = (generation, generation);
         self.previous = self.cursor;
         self.received = self.running.unwrap_or(self.cursor);
         self.is_ack_due = false;
         self.switch = None;
-        Ok(())
     }
 
     /// A message came; its id when it is to be handed over, `None` when it was before.
@@ -273,7 +277,7 @@ mod tests {
     fn welcomed(generation: u64, cursor: Cursor) -> Mailbox {
         let mut mailbox = Mailbox::new(cursor);
         mailbox.handle_hello();
-        mailbox.handle_welcome(generation).unwrap();
+        mailbox.handle_welcome(generation);
         mailbox
     }
 
@@ -300,7 +304,7 @@ mod tests {
         assert_eq!(mailbox.handle_hello(), id(1, 1));
         mailbox.finish(id(1, 2));
         mailbox.set_running(Some(id(1, 3)));
-        mailbox.handle_welcome(1).unwrap();
+        mailbox.handle_welcome(1);
         assert_eq!(sent(&mut mailbox), "", "the server did not send 2 yet");
         assert_eq!(mailbox.handle_message(2), Ok(None));
         assert_eq!(sent(&mut mailbox), "a2");
@@ -331,11 +335,14 @@ mod tests {
         mailbox.handle_message(5).unwrap();
         mailbox.set_running(Some(id(1, 5)));
         mailbox.handle_hello();
-        mailbox.handle_welcome(2).unwrap();
+        mailbox.handle_welcome(2);
         mailbox.finish(id(1, 5));
         assert_eq!(sent(&mut mailbox), "");
         assert_eq!(mailbox.handle_message(5), Ok(Some(id(2, 5))), "another message");
-        assert!(mailbox.handle_welcome(0).is_err());
+        assert!(mailbox.check_welcome(0).is_err());
+        // A cursor in such a generation would be refused everywhere, for ever.
+        assert!(mailbox.check_welcome(NUMBER_MAX + 1).is_err());
+        assert!(mailbox.check_welcome(NUMBER_MAX).is_ok());
     }
 
     #[test]
@@ -346,7 +353,7 @@ mod tests {
         mailbox.reject(id(1, 1), Code(300)).unwrap();
         mailbox.finish(id(1, 2));
         assert_eq!(mailbox.handle_hello(), id(1, 0));
-        mailbox.handle_welcome(1).unwrap();
+        mailbox.handle_welcome(1);
         assert_eq!(sent(&mut mailbox), "");
         assert_eq!(mailbox.handle_message(1), Ok(None));
         assert_eq!(mailbox.handle_message(2), Ok(None));
@@ -363,7 +370,7 @@ mod tests {
         mailbox.reject(id(1, 1), Code(300)).unwrap();
         assert_eq!(sent(&mut mailbox), "n1");
         mailbox.handle_hello();
-        mailbox.handle_welcome(1).unwrap();
+        mailbox.handle_welcome(1);
         assert_eq!(mailbox.handle_message(2), Ok(Some(id(1, 2))));
         mailbox.finish(id(1, 2));
         assert_eq!(sent(&mut mailbox), "a2");

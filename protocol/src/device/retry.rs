@@ -32,6 +32,8 @@ pub enum End {
     Redirected,
     /// The server refused.
     Rejected(RejectCode),
+    /// Somebody said so before anything was proved: the server, or whoever is on the path.
+    Refused(RejectCode),
     /// The server asked the device to leave.
     Asked(GoAwayReason),
     /// The server broke a rule or fell silent.
@@ -46,6 +48,8 @@ pub enum End {
 /// wait      random in 0 … min(1 s · 2^failures, 5 min), plus what the server asked for (at most 1 h)
 /// failures  counts connections that ended; back to 0 after 60 s attached
 /// no wait   after Redirect, and from a home that refused or is gone to the routes; 4 times in a row
+/// ticket    forgotten when a record says so, or after 24 h. A refusal without proof sends the device to a route
+///           once, as a home does that is gone; if no route lets it in, the ticket is tried again
 /// ```
 #[derive(Debug, Default)]
 pub(super) struct Retry {
@@ -269,6 +273,27 @@ mod tests {
             retry.handle_connecting(at(0));
             retry.handle_end(at(1), end, None, Duration::ZERO, MAX);
             assert_eq!(retry.target(at(1)), Target::Route { turn: 0 });
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_proof_leads_to_one_login_and_the_ticket_is_kept_for_when_that_fails() {
+        let refused = End::Refused(RejectCode::Ticket);
+        for address in ["a:1", ""] {
+            let mut retry = Retry::default();
+            retry.handle_redirect(at(0), address, &grant(1)).unwrap();
+            retry.handle_connecting(at(0));
+            retry.handle_end(at(1), refused, None, Duration::ZERO, MAX);
+            assert_eq!((retry.target(at(1)), retry.not_before()), (Target::Route { turn: 0 }, at(1)), "at once");
+            retry.handle_connecting(at(1));
+            assert_eq!(retry.ticket(), None, "it logs in");
+            retry.handle_end(at(1), refused, None, Duration::ZERO, MAX);
+            assert!(wait_ms(&retry, at(1)) > 0, "then it waits");
+            retry.handle_connecting(at(9));
+            assert_eq!(retry.ticket(), Some((&[1; KEY_LEN], &b"ticket"[..])), "{address}");
+            retry.handle_end(at(9), refused, None, Duration::ZERO, MAX);
+            retry.handle_connecting(at(9));
+            assert_eq!(retry.ticket(), None, "and so on in turns");
         }
     }
 

@@ -188,11 +188,15 @@ impl Session {
         if (welcome.frame_limit as usize) < RECEIVE_LIMIT_MIN {
             return Err(SessionError::FrameLimit { given: welcome.frame_limit });
         }
-        self.mailbox.handle_welcome(welcome.generation)?;
-        let stored = self.events.handle_welcome(welcome.event_position, welcome.event_window)?;
+        // All of it is looked at before any of it counts: the caller hears nothing of a session that did not open, and
+        // keeps what it kept.
+        self.mailbox.check_welcome(welcome.generation)?;
+        self.events.check_welcome(welcome.event_position)?;
         if !welcome.grant.is_empty() {
             self.retry.handle_grant(now, welcome.grant)?;
         }
+        self.mailbox.handle_welcome(welcome.generation);
+        let stored = self.events.handle_welcome(welcome.event_position, welcome.event_window);
         self.retry.handle_welcome();
         self.epoch = welcome.epoch;
         let is_running = self.mailbox.is_running();
@@ -258,9 +262,10 @@ impl Session {
     }
 
     /// The server refused before anything was proved. Anybody on the path can say so, hence the delay is believed
-    /// up to a minute only.
+    /// up to a minute only, and a ticket is not forgotten: the next connection is a login, and if that fails the one
+    /// behind it is made with the ticket again.
     pub fn handle_refused(&mut self, now: Instant, code: RejectCode, retry_after_s: u32) {
-        self.end(now, End::Rejected(code), seconds(retry_after_s).min(REFUSED_MAX));
+        self.end(now, End::Refused(code), seconds(retry_after_s).min(REFUSED_MAX));
     }
 
     /// Time has passed. An error ends the session.

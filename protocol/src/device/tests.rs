@@ -8,7 +8,7 @@ mod random;
 use super::*;
 use crate::id::{Cursor, Fingerprint, MessageId};
 use crate::key::Key;
-use crate::message::{Flags, FromDevice, GoAwayReason, RejectCode, ToDevice, Welcome};
+use crate::message::{Code, Flags, FromDevice, GoAwayReason, RejectCode, ToDevice, Welcome};
 use crate::time::Instant;
 
 const PROFILE: Profile<'static> = Profile {
@@ -223,6 +223,50 @@ fn a_session_number_is_never_taken_twice() {
     sent(&mut session, 100);
     let error = session.handle_frame(at(100), &welcome(1)).unwrap_err();
     assert_eq!(error, SessionError::Epoch { given: 1, last: 1 });
+}
+
+/// What a device keeps and does is not undone by a session that never began: it would be handed over again.
+#[test]
+fn a_welcome_that_is_refused_changes_nothing() {
+    let good = Welcome {
+        epoch: 2,
+        generation: 1,
+        heartbeat_s: 300,
+        frame_limit: 4096,
+        event_window: 4,
+        event_position: 1,
+        time_ms: 0,
+        grant: b"",
+    };
+    let cases = [
+        Welcome { generation: 0, ..good },
+        Welcome { generation: 1 << 53, ..good },
+        Welcome { event_position: 3, generation: 9, ..good },
+        Welcome { grant: &[7; 300], generation: 9, ..good },
+        Welcome { frame_limit: 10, generation: 9, ..good },
+        Welcome { epoch: 1, generation: 9, ..good },
+    ];
+    for refused in cases {
+        let mut session = attached();
+        session.add_event();
+        session.add_event();
+        session.handle_frame(at(1), &message(1)).unwrap();
+        session.reject_message(MessageId::new(1, 1), Code(300)).unwrap();
+        session.handle_frame(at(1), &message(2)).unwrap();
+        assert_eq!(sent(&mut session, 1), "n1 e1 e2");
+        session.handle_disconnected(at(2), 0);
+        session.handle_connected(at(2));
+        sent(&mut session, 2);
+        assert!(session.handle_frame(at(2), &ToDevice::Welcome(refused)).is_err(), "{refused:?}");
+        session.handle_disconnected(at(2), 0);
+        session.finish_message(MessageId::new(1, 2));
+        assert_eq!(session.cursor(), MessageId::new(1, 2), "{refused:?}");
+        session.handle_connected(at(3));
+        let Some(Transmit::Frame(FromDevice::Hello(hello))) = session.poll_transmit(at(3), &PROFILE) else { panic!() };
+        assert_eq!(hello.cursor, MessageId::new(1, 0), "the refusal is not known to have arrived");
+        let opened = session.handle_frame(at(3), &ToDevice::Welcome(good));
+        assert!(matches!(opened, Ok(Some(Event::Attached { stored: 1, .. }))), "{opened:?} after {refused:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use noise_protocol::{HandshakeState, patterns};
 use zeroize::Zeroize;
 
 use super::message::{Claim, FromStranger, Greeting, LoginClaim, ToStranger};
-use super::primitives::{Portable, Sha, X25519, hmac, sha256};
+use super::primitives::{ChaCha, Portable, Secret, Sha, X25519, hmac, sha256};
 use super::record::Records;
 use super::{ATTACH_PROLOGUE, KEY_LEN, LOGIN_PROLOGUE, MAC_LABEL, MAC_LEN, SealError, TAG_LEN};
 use crate::VERSION;
@@ -23,7 +23,7 @@ const LOGIN_LEN_MAX: usize = 2 + 2 + MAC_LEN + 1 + TENANT_LEN_MAX + 2 + LOGIN_NO
 const ATTACH_LEN_MAX: usize = 2 + 2 + 2 + TICKET_LEN_MAX + 1 + ATTACH_NOISE_MAX;
 const _: () = assert!(MESSAGE_LEN_MAX <= crate::limits::HELLO_FRAME_LEN_MAX);
 
-type Noise = HandshakeState<X25519, Portable, Sha>;
+type Noise = HandshakeState<X25519, ChaCha, Sha>;
 
 /// What a login is made of.
 #[derive(Clone, Copy)]
@@ -53,7 +53,8 @@ pub struct Attach<'a> {
     pub claim: Claim,
 }
 
-/// A handshake whose first message is on its way.
+/// A handshake whose first message is on its way. Its keys are overwritten when it ends, but for the psk (a
+/// ticket's key or the fleet's secret), of which the crate `noise-protocol` keeps a copy that it does not overwrite.
 pub struct Initiator {
     noise: Noise,
 }
@@ -80,8 +81,8 @@ impl Initiator {
             patterns::noise_ik_psk2(),
             true,
             prologue.get(..len).unwrap_or_default(),
-            Some(*login.private_key),
-            Some(*ephemeral),
+            Some(Secret::new(login.private_key)),
+            Some(Secret::new(ephemeral)),
             Some(*login.route_key),
             None,
         );
@@ -108,7 +109,8 @@ impl Initiator {
     ) -> Result<(Self, usize), SealError> {
         let (prologue, len) = prologue::<32>(ATTACH_PROLOGUE, &sha256(&[attach.ticket]));
         let prologue = prologue.get(..len).unwrap_or_default();
-        let mut noise = Noise::new(patterns::noise_nn_psk0(), true, prologue, None, Some(*ephemeral), None, None);
+        let mut noise =
+            Noise::new(patterns::noise_nn_psk0(), true, prologue, None, Some(Secret::new(ephemeral)), None, None);
         ephemeral.zeroize();
         noise.push_psk(attach.key);
         let mut area = [0; ATTACH_NOISE_MAX];
@@ -130,7 +132,7 @@ impl Initiator {
         }
         self.noise.read_message(noise, &mut []).map_err(|_| SealError::Handshake)?;
         let (to_server, to_device) = self.noise.get_ciphers();
-        Ok(Finished::Sealed(Records::new(to_server.extract().0, to_device.extract().0)))
+        Ok(Finished::Sealed(Records::new(*to_server.extract().0.bytes(), *to_device.extract().0.bytes())))
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Greeting<'a> {
 }
 
 /// Which connection of a device this is, see `Hello`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// Drawn at each power-on.
     pub incarnation: u64,

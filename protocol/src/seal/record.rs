@@ -225,6 +225,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_record_under_a_changed_key_is_that_of_the_vectors() {
+        let text = include_str!("../../vectors/sealed.txt");
+        let entry = text.split("\n\n").find(|entry| entry.contains("key-before:")).unwrap();
+        let bytes = |name: &str| -> Vec<u8> {
+            let line = entry.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect()
+        };
+        let before = bytes("key-before:").try_into().unwrap();
+        let mut sealer = Records::<Portable>::new(before, [0; 32]).sealer;
+        sealer.0.counter = REKEY_AFTER;
+        assert_eq!(sealed(&mut sealer, &FromDevice::Busy), bytes("record:"));
+        assert_eq!(sealer.0.key[..], bytes("key-after:"));
+    }
+
+    #[test]
     fn a_direction_takes_40_bytes() {
         assert_eq!(size_of::<Sealer<Portable>>(), 40);
     }

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use noise_protocol::{HandshakeState, patterns};
 
-use super::primitives::{Portable, Sha, X25519};
+use super::primitives::{ChaCha, Secret, Sha, X25519};
 use super::{ATTACH_PATTERN, KEY_LEN, LOGIN_PATTERN};
 
 /// One vector: its fields, and its messages as payload and bytes.
@@ -58,12 +58,12 @@ fn the_published_vectors_come_out_byte_by_byte() {
         };
         let prologue = bytes(vector.text("init_prologue").unwrap());
         let state = |is_initiator, s, e, rs| {
-            let mut noise = HandshakeState::<X25519, Portable, Sha>::new(
+            let mut noise = HandshakeState::<X25519, ChaCha, Sha>::new(
                 pattern.clone(),
                 is_initiator,
                 &prologue,
-                vector.key(s),
-                vector.key(e),
+                vector.key(s).as_ref().map(Secret::new),
+                vector.key(e).as_ref().map(Secret::new),
                 vector.key(rs),
                 None,
             );

@@ -6,6 +6,7 @@
 //! to a [`Transmit`], and says what the server has to do.
 
 mod exchange;
+mod in_flight;
 mod patience;
 mod session;
 

@@ -1,8 +1,7 @@
 //! One attached device, as its IM-server sees it.
 
-use heapless::Deque;
-
 use super::exchange::{CallRefused, Delivered, HeadCheck, Incoming, MailboxHead, Opening, Outgoing, PageTaken, Wanted};
+use super::in_flight::InFlight;
 use super::patience::{Overdue, Patience};
 use super::{Transmit, Violation};
 #[cfg(feature = "blob")]
@@ -13,7 +12,7 @@ use crate::limits::{EVENT_WINDOW_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, NUMBER_MAX, 
 use crate::message::{Code, Flags, FromDevice, ToDevice};
 use crate::time::Instant;
 
-/// The rules of one session. About 300 bytes, no heap, no payloads.
+/// The rules of one session. About 230 bytes, no heap, no payloads.
 ///
 /// **Invariant:** the messages in flight all belong to `generation`, are in order, and nothing after them
 /// in the mailbox was sent. Everything stored up to `head` is sent or final.
@@ -27,7 +26,7 @@ pub struct Session {
     generation: u64,
     /// The device answered for `generation`: acknowledgements count.
     is_confirmed: bool,
-    in_flight: Deque<u64, WINDOW_MAX>,
+    in_flight: InFlight,
     /// Highest message ever sent in this session, and highest acknowledged.
     sent: Cursor,
     acked: Cursor,
@@ -76,7 +75,7 @@ impl Session {
             opened_store_ms: opening.store_ms,
             generation: opening.generation,
             is_confirmed: true,
-            in_flight: Deque::new(),
+            in_flight: InFlight::default(),
             sent: opening.cursor,
             acked: opening.cursor,
             head: MailboxHead::default(),
@@ -304,6 +303,11 @@ impl Session {
         self.sent
     }
 
+    /// When it was opened, by the caller's clock.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
     /// Number of messages sent and not acknowledged.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -311,7 +315,7 @@ impl Session {
 
     /// Whether this message was sent and is not acknowledged.
     pub fn is_in_flight(&self, id: MessageId) -> bool {
-        id.generation == self.generation && self.in_flight.iter().any(|sequence| *sequence == id.sequence)
+        id.generation == self.generation && self.in_flight.contains(id.sequence)
     }
 
     /// Whether messages wait in the mailbox, as far as is known.
@@ -357,11 +361,7 @@ impl Session {
         if sequence > sent {
             return Err(Violation::AckAhead { sequence, sent });
         }
-        let mut done = 0;
-        while self.in_flight.front().is_some_and(|oldest| *oldest <= sequence) {
-            self.in_flight.pop_front();
-            done += 1;
-        }
+        let done = self.in_flight.remove_upto(sequence);
         if done == 0 {
             return Ok(None);
         }
@@ -408,13 +408,14 @@ impl Session {
     }
 
     fn has_room(&self, message: &Outgoing<'_>) -> bool {
-        self.in_flight.len() < usize::from(self.window) && message.payload.len() <= self.payload_max()
+        self.in_flight.len() < usize::from(self.window)
+            && self.in_flight.has_room(message.id.sequence)
+            && message.payload.len() <= self.payload_max()
     }
 
     fn send(&mut self, now: Instant, message: &Outgoing<'_>, out: &mut impl Transmit) {
         self.transmit(message, out);
-        // `has_room` keeps the queue below its capacity.
-        let _ = self.in_flight.push_back(message.id.sequence);
+        self.in_flight.push(message.id.sequence);
         self.sent = message.id;
         self.patience.handle_sent(now, message.payload.len());
     }

@@ -3,7 +3,7 @@
 use imlink_protocol::Key;
 use imlink_protocol::interface::{Entries, Entry, Kind};
 
-use crate::compare;
+use crate::{compare, hex};
 
 #[test]
 fn keys_and_interface() {
@@ -25,7 +25,6 @@ fn keys_and_interface() {
         text += &format!("entry:   {entry:?}\n");
     }
     assert!(Entries::new(&interface).all(|entry| entry.is_ok()));
-    let hex: Vec<String> = interface.iter().map(|byte| format!("{byte:02x}")).collect();
-    text += &format!("hex:     {}\n\n", hex.join(" "));
+    text += &format!("hex:     {}\n\n", hex(&interface));
     compare("keys.txt", &text);
 }

@@ -1,4 +1,4 @@
-//! Golden vectors: the bytes of every kind of message, pinned in `protocol/vectors/`.
+//! Golden vectors: the bytes of every kind of message, of the handshakes and of tickets, pinned in `protocol/vectors/`.
 //!
 //! A difference is a change of the wire. New kinds and fields come at the end, with new vectors; then
 //! `UPDATE_VECTORS=1 cargo test -p imlink-protocol --test vectors` writes the files. A vector that was
@@ -8,8 +8,10 @@ mod backend;
 mod device;
 mod keys;
 mod node;
+mod sealed;
+mod tickets;
 
-use std::fmt::{Debug, Write as _};
+use std::fmt::{Debug, Display, Write as _};
 use std::path::Path;
 
 use imlink_protocol::{Key, MessageId, frame};
@@ -37,8 +39,7 @@ impl Vectors {
         let whole = frame::split(&bytes[..len], MAX).unwrap().unwrap();
         assert!(message.comes_from(whole.body), "{name} does not come back from its bytes");
         self.kinds.push(whole.body[0]);
-        let hex: Vec<String> = bytes[..len].iter().map(|byte| format!("{byte:02x}")).collect();
-        writeln!(self.text, "name:   {name}\nfields: {message:?}\nhex:    {}\n", hex.join(" ")).unwrap();
+        writeln!(self.text, "name:   {name}\nfields: {message:?}\nhex:    {}\n", hex(&bytes[..len])).unwrap();
         self
     }
 
@@ -52,6 +53,33 @@ impl Vectors {
         next[0] = kinds;
         assert!(!is_kind(&next), "{file} has no vector of kind {kinds}");
         compare(file, &self.text);
+    }
+}
+
+/// Bytes as the files have them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// An entry with fields of its own: a name and a value in each line.
+pub(crate) struct Entry(String);
+
+impl Entry {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(String::new()).text("name", name)
+    }
+
+    pub(crate) fn text(mut self, name: &str, value: impl Display) -> Self {
+        writeln!(self.0, "{:<18}{value}", format!("{name}:")).unwrap();
+        self
+    }
+
+    pub(crate) fn bytes(self, name: &str, value: &[u8]) -> Self {
+        self.text(name, hex(value))
+    }
+
+    pub(crate) fn end(self) -> String {
+        self.0 + "\n"
     }
 }
 

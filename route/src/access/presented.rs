@@ -72,6 +72,7 @@ fn digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_token_reads_back_and_a_changed_one_is_another() {
@@ -101,5 +102,16 @@ mod tests {
         let one = Presented::draw().unwrap();
         let secret = one.reveal().split_off(21);
         assert!(!format!("{one:?}").contains(&secret[..8]));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_presented_one_token_has_one_text(
+            text in "(imt_)?[0-9a-fA-F+_ ]{15,17}_[0-9a-fA-F+]{63,65}|imt_[0-9a-f]{16}_[0-9a-f]{64}|.{0,90}"
+        ) {
+            if let Some(token) = Presented::parse(&text) {
+                prop_assert_eq!(token.reveal(), text);
+            }
+        }
     }
 }

@@ -298,5 +298,25 @@ mod tests {
                 prop_assert!(is_like(&device, &mine), "{device} is within {other} and not within {mine}");
             }
         }
+
+        #[test]
+        fn scopes_that_are_read_are_written_the_same_and_allow_the_same(
+            text in "((send|call|state|events|tokens|metrics|sned)(:[a*/._-]{0,5})?[ ,]{1,2}){0,5}|.{0,40}",
+            device in "[a._-]{1,6}"
+        ) {
+            match text.parse::<Scopes>() {
+                Ok(scopes) => {
+                    let again: Scopes = scopes.to_string().parse().unwrap();
+                    prop_assert_eq!(again.exceeded_by(&scopes), None);
+                    for verb in Verb::ALL {
+                        prop_assert_eq!(scopes.allow(*verb, Some(&device)), again.allow(*verb, Some(&device)));
+                        prop_assert!(!scopes.allow(*verb, Some(&device)) || scopes.allow(*verb, None));
+                        prop_assert!(!scopes.allow(*verb, None) || text.contains(verb.name()));
+                    }
+                    prop_assert_eq!(again, scopes);
+                }
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+        }
     }
 }

@@ -165,8 +165,9 @@ async fn next_commit(commits: &mut Commits) -> Option<String> {
 }
 
 async fn commit(backend: &BackendLink, group: &str, position: &str, before: &Positions) -> Result<Positions, Failed> {
-    let position = events::decode(position)?;
-    events::commit(&backend.core, &backend.caller.tenant, group, &position, before).await?;
+    let tenant = &backend.caller.tenant;
+    let position = events::decode(position, tenant)?;
+    events::commit(&backend.core, tenant, group, &position, before).await?;
     Ok(position)
 }
 

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! text     base64url without padding of
-//! bytes    version (1) · base varint · shards 8 bytes, LE bits · per set bit: varint, varint
+//! bytes    version · base varint · shards 8 bytes, LE bits · per set bit: varint, varint
 //! base     the latest millisecond of all shards; each shard then has base − ms and its counter
+//! version  1; of a tenant with a name 2, and behind it the tag of that tenant, 4 bytes
 //! ```
 //!
-//! Shards without a bit stand before their first event.
+//! Shards without a bit stand before their first event. Another tenant's position means nothing: it is refused.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use imlink_protocol::id::TENANT_DEFAULT;
 use imlink_store::event::{Position, SHARDS};
 
 /// One position per shard.
@@ -32,11 +34,11 @@ impl Positions {
         }
     }
 
-    /// As text.
-    pub(crate) fn encode(&self) -> String {
+    /// As text, of `tenant`.
+    pub(crate) fn encode(&self, tenant: &str) -> String {
         let base = self.0.iter().map(|position| position.ms).max().unwrap_or_default();
         let mut bytes = Vec::with_capacity(320);
-        bytes.push(VERSION);
+        put_version(tenant, &mut bytes);
         put_varint(base, &mut bytes);
         let set = self.0.iter().enumerate().filter(|(_, position)| **position != Position::default());
         let shards = set.clone().fold(0u64, |shards, (shard, _)| shards | 1 << shard);
@@ -48,13 +50,15 @@ impl Positions {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reads a text; `None` when it is none.
-    pub(crate) fn decode(text: &str) -> Option<Self> {
+    /// Reads a text; `None` when it is none, or another tenant's.
+    pub(crate) fn decode(text: &str, tenant: &str) -> Option<Self> {
         if text.len() > TEXT_LEN_MAX {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let mut rest = bytes.strip_prefix(&[VERSION])?;
+        let mut version = Vec::new();
+        put_version(tenant, &mut version);
+        let mut rest = bytes.strip_prefix(&version[..])?;
         let base = take_varint(&mut rest)?;
         let (shards, mut rest) = rest.split_first_chunk::<8>()?;
         let shards = u64::from_le_bytes(*shards);
@@ -67,6 +71,16 @@ impl Positions {
         }
         rest.is_empty().then_some(positions)
     }
+}
+
+fn put_version(tenant: &str, out: &mut Vec<u8>) {
+    if tenant == TENANT_DEFAULT {
+        return out.push(VERSION);
+    }
+    out.push(VERSION_OF_TENANT);
+    // FNV-1a: it catches mistakes. What may be read is decided by the token.
+    let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    out.extend_from_slice(&tenant.bytes().fold(0x811c_9dc5, step).to_be_bytes());
 }
 
 fn put_varint(mut value: u64, out: &mut Vec<u8>) {
@@ -92,6 +106,7 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 const VERSION: u8 = 1;
+const VERSION_OF_TENANT: u8 = 2;
 /// Longest text taken: all shards at their largest.
 const TEXT_LEN_MAX: usize = 2048;
 
@@ -110,17 +125,20 @@ mod tests {
             for (position, (ms, n)) in positions.0.iter_mut().zip(parts) {
                 *position = Position { ms: ms % (1 << 53), n };
             }
-            let text = positions.encode();
-            prop_assert!(text.len() <= TEXT_LEN_MAX);
-            prop_assert_eq!(Positions::decode(&text), Some(positions));
+            for (tenant, other) in [("-", "acme"), ("acme", "-"), ("acme", "acme-2")] {
+                let text = positions.encode(tenant);
+                prop_assert!(text.len() <= TEXT_LEN_MAX);
+                prop_assert_eq!(Positions::decode(&text, tenant), Some(positions.clone()));
+                prop_assert_eq!(Positions::decode(&text, other), None);
+            }
         }
 
         #[test]
         fn garbage_is_no_position_and_no_panic(text in "[A-Za-z0-9_-]{0,200}", bytes: Vec<u8>) {
-            let _ = Positions::decode(&text);
+            let _ = Positions::decode(&text, "-");
             let mut with_version = vec![VERSION];
             with_version.extend(bytes);
-            let _ = Positions::decode(&URL_SAFE_NO_PAD.encode(with_version));
+            let _ = Positions::decode(&URL_SAFE_NO_PAD.encode(with_version), "-");
         }
     }
 
@@ -130,8 +148,8 @@ mod tests {
         for (shard, position) in positions.0.iter_mut().enumerate() {
             *position = Position { ms: 1_764_000_000_000 - 10 * shard as u64, n: 3 };
         }
-        assert!(positions.encode().len() <= 300, "{}", positions.encode().len());
-        assert!(Positions::START.encode().len() < 16);
+        assert!(positions.encode("-").len() <= 300, "{}", positions.encode("-").len());
+        assert!(Positions::START.encode("-").len() < 16);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::request::{Event, Failed, Subscription};
 /// Events in order of each device, from a position on. Dropping it ends the subscription.
 pub struct Events {
     core: Arc<Core>,
+    feed: Arc<Feed>,
     tenant: String,
     devices: Option<String>,
     within: Option<Vec<Box<str>>>,
@@ -40,30 +41,31 @@ impl Events {
             check_group(group)?;
         }
         let max = core.config.limits.subscriptions_max;
-        if !core.feed.enter(max) {
+        let Some(feed) = core.feeds.enter(&tenant, max) else {
             let why = format!("{max} subscriptions are open on this route, no more are taken: close one first");
             return Err(Failed::later(Failure::Overloaded, Duration::from_secs(5), why));
-        }
+        };
         core.metrics.subscriptions.inc();
         // From here on dropping it leaves the feed again.
         let mut events = Self {
             core: core.clone(),
+            news: feed.subscribe(),
+            feed,
             tenant,
             devices,
             within,
             at: Positions::START,
             next: 0,
             queued: VecDeque::new(),
-            news: core.feed.subscribe(),
             missing: HashMap::new(),
         };
-        let tails = Positions(core.store.event_tails().await.map_err(|error| store_failed(&error))?);
+        let tails = Positions(core.store.event_tails(&events.tenant).await.map_err(|error| store_failed(&error))?);
         events.at = match (position, group) {
-            (Some(text), _) => decode(&text)?,
+            (Some(text), _) => decode(&text, &events.tenant)?,
             (None, Some(group)) => events.resume(&group, &tails).await?,
             (None, None) => tails.clone(),
         };
-        Feed::read_from(core, tails);
+        events.feed.read_from(core, tails);
         Ok(events)
     }
 
@@ -87,11 +89,11 @@ impl Events {
 
     /// Resume position behind the last event handed out, and behind those that the filter left out.
     pub fn position(&self) -> String {
-        self.at.encode()
+        self.at.encode(&self.tenant)
     }
 
     async fn refill(&mut self) -> Result<(), Failed> {
-        match self.core.feed.find(&self.at, &mut self.next, BATCH_MAX) {
+        match self.feed.find(&self.at, &mut self.next, BATCH_MAX) {
             Found::Events(found) => self.queued.extend(found),
             Found::Behind(shards) => {
                 for (shard, floor) in shards {
@@ -116,7 +118,7 @@ impl Events {
     async fn catch_up(&mut self, shard: usize, floor: Position) -> Result<(), Failed> {
         let after = self.queued.iter().rev().find(|placed| placed.shard == shard);
         let after = after.map_or(self.at.of(shard), |placed| placed.position);
-        let read = self.core.store.read_events(shard, after, BATCH_MAX).await;
+        let read = self.core.store.read_events(&self.tenant, shard, after, BATCH_MAX).await;
         let read = read.map_err(|error| store_failed(&error))?;
         if read.is_empty() {
             // What was between is no longer kept.
@@ -149,8 +151,7 @@ impl Events {
     fn wants(&self, placed: &Placed) -> bool {
         let device = &placed.event.device;
         let is = |pattern: &str| is_like(device.device(), pattern);
-        device.tenant() == self.tenant
-            && self.devices.as_ref().is_none_or(|pattern| is(pattern))
+        self.devices.as_ref().is_none_or(|pattern| is(pattern))
             && self.within.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| is(pattern)))
     }
 
@@ -185,7 +186,7 @@ impl Events {
         self.core.metrics.events.inc();
         let event = &placed.event;
         Event {
-            position: self.at.encode(),
+            position: self.at.encode(&self.tenant),
             device: event.device.device().to_owned(),
             key: Key(event.key.0),
             path,
@@ -199,7 +200,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.core.feed.leave();
+        self.core.feeds.leave(&self.feed);
         self.core.metrics.subscriptions.dec();
     }
 }
@@ -221,10 +222,10 @@ pub(crate) async fn commit(
     Ok(())
 }
 
-/// Reads a position as given with an event.
-pub(crate) fn decode(text: &str) -> Result<Positions, Failed> {
-    Positions::decode(text).ok_or_else(|| {
-        let why = "the position is not one that was given with an event: use such a one, or none";
+/// Reads a position as given with an event of `tenant`.
+pub(crate) fn decode(text: &str, tenant: &str) -> Result<Positions, Failed> {
+    Positions::decode(text, tenant).ok_or_else(|| {
+        let why = "the position is not one that was given with an event of this tenant: use such a one, or none";
         Failed::new(Failure::BadRequest, why)
     })
 }

@@ -142,7 +142,7 @@ pub(super) async fn put(
     let wanted: NewDevice = payload::read_json(&headers, body, BODY_LEN_MAX).await?.unwrap_or_default();
     let (status, mut what) = match api.route.provision(&caller.tenant, &id, wanted.proof()?).await? {
         Provisioned::Created => (StatusCode::CREATED, "device-provisioned"),
-        Provisioned::Updated => (StatusCode::OK, "device-provisioned-again"),
+        Provisioned::Updated { .. } => (StatusCode::OK, "device-provisioned-again"),
     };
     match wanted.revoked {
         Some(true) => {

@@ -71,6 +71,7 @@ fn bad(detail: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const KNOWN: &[&str] = &["wait", "ttl"];
 
@@ -99,5 +100,23 @@ mod tests {
     fn encoded_values_are_read() {
         let query = Query::new(Some("wait=a%20b+c&"), KNOWN).unwrap();
         assert_eq!(query.text("wait"), Some("a b c"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_behind_the_question_mark_no_number_or_time_is_out_of_its_range(
+            query in "((wait|ttl)=[-+0-9.eEinfa%]{0,12}&?){0,2}|.{0,60}"
+        ) {
+            let max = Duration::from_secs(3600);
+            if let Ok(query) = Query::new(Some(&query), KNOWN) {
+                prop_assert!(query.pairs.len() <= KNOWN.len());
+                if let Ok(Some(time)) = query.seconds("wait", max) {
+                    prop_assert!(time > Duration::ZERO && time <= max);
+                }
+                if let Ok(Some(ttl)) = query.number::<u32>("ttl", 1, 100) {
+                    prop_assert!((1..=100).contains(&ttl));
+                }
+            }
+        }
     }
 }

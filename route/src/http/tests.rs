@@ -186,7 +186,7 @@ async fn a_device_is_provisioned_with_its_key_and_given_the_next_one() {
     let device = DeviceKey::single("lamp-1").unwrap();
     let proof = api.store.identity(&device).await.unwrap().unwrap().proof;
     let bytes = |n: u8| PrivateKey::new([n; 32]).public().0;
-    assert_eq!(proof, imlink_store::session::Proof::Keys { current: bytes(5), next: Some(bytes(6)) });
+    assert_eq!(proof, Ok(imlink_store::session::Proof::Keys { current: bytes(5), next: Some(bytes(6)) }));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use imlink_protocol::id::MessageId;
 use imlink_protocol::key_pair::PublicKey;
-use imlink_store::session::Proof;
+use imlink_store::session::{Forged, Proof};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,7 +15,8 @@ pub struct DeviceView {
     pub id: String,
     /// Whether it is attached to an IM-server that lives.
     pub online: bool,
-    /// How it proves itself: `plain` (not at all) or `public-key`.
+    /// How it proves itself: `plain` (not at all), `public-key`, or `forged`: what the store says of it was written by
+    /// no route of this cluster, and nobody logs in as it before it is provisioned again.
     pub proof: String,
     /// Its public key, 64 hexadecimal digits; null when it is plain.
     #[serde(default)]
@@ -87,8 +88,8 @@ impl From<Device> for DeviceView {
     fn from(device: Device) -> Self {
         let identity = device.identity;
         let (current, next) = match identity.proof {
-            Proof::Plain => (None, None),
-            Proof::Keys { current, next } => (Some(current), next),
+            Ok(Proof::Plain) | Err(Forged) => (None, None),
+            Ok(Proof::Keys { current, next }) => (Some(current), next),
         };
         let key = |key: Option<[u8; 32]>| key.map(|key| PublicKey(key).to_string());
         Self {
@@ -276,9 +277,10 @@ const fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-const fn proof_name(proof: &Proof) -> &'static str {
+const fn proof_name(proof: &Result<Proof, Forged>) -> &'static str {
     match proof {
-        Proof::Plain => "plain",
-        Proof::Keys { .. } => "public-key",
+        Ok(Proof::Plain) => "plain",
+        Ok(Proof::Keys { .. }) => "public-key",
+        Err(Forged) => "forged",
     }
 }

@@ -1,25 +1,57 @@
-//! Who may begin to log in: so many at one moment, so many a second.
+//! Who may be here: so many that proved nothing, of whom the oldest goes first; so many that did; so many a second.
+//!
+//! ```text
+//! accept ─▶ half open ─proof─▶ admitted ─▶ Redirect
+//!    │          └─crowded out, refused─▶ being told ─▶ closed
+//!    └─address too fast──────────────────────┘
+//! ```
+//!
+//! Each of the three holds at most `half_open_max` connections. Past it the oldest half-open one makes room, an
+//! admitted one is told to come back, and one that would be told is closed without a word.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use imlink_protocol::seal::Claim;
+use imlink_seal::OpenHandshakes;
+use imlink_store::DeviceKey;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// The room for logins.
 pub(super) struct Admission {
-    handshakes: Arc<Semaphore>,
-    /// Connections that are told why they are refused; past them they are only closed.
-    refusals: Arc<Semaphore>,
+    half_open_max: usize,
+    half_open: Mutex<HalfOpen>,
+    admitted: Arc<Semaphore>,
+    told: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
+    open: Mutex<OpenHandshakes<Who>>,
+    gauge: Gauge,
 }
 
-/// Why a connection is not admitted.
-pub(super) enum Refused {
-    /// There is room to tell it.
-    Told(OwnedSemaphorePermit),
-    /// Not even that.
-    Untold,
+/// Whom a handshake claims to be: a device, and which of its connections.
+type Who = (DeviceKey, Claim);
+
+/// Connections that proved nothing, by number; the smallest is the oldest.
+#[derive(Default)]
+struct HalfOpen {
+    places: BTreeMap<u64, oneshot::Sender<()>>,
+    next: u64,
+}
+
+/// A place among the half-open connections, until dropped.
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    number: u64,
+    crowded_out: oneshot::Receiver<()>,
+}
+
+/// An open handshake, until dropped.
+pub(super) struct Open<'a> {
+    admission: &'a Admission,
+    who: Who,
 }
 
 struct Bucket {
@@ -30,31 +62,81 @@ struct Bucket {
 }
 
 impl Admission {
-    pub(super) fn new(at_once: usize, per_s: u32) -> Self {
+    /// Room for `half_open_max` of each kind, counted in `gauge`, and `per_s` logins a second.
+    pub(super) fn new(half_open_max: usize, per_s: u32, gauge: Gauge) -> Arc<Self> {
         let per_s = u64::from(per_s.max(1));
-        Self {
-            handshakes: Arc::new(Semaphore::new(at_once)),
-            refusals: Arc::new(Semaphore::new(at_once)),
+        let half_open_max = half_open_max.max(1);
+        Arc::new(Self {
+            half_open_max,
+            half_open: Mutex::default(),
+            admitted: Arc::new(Semaphore::new(half_open_max)),
+            told: Arc::new(Semaphore::new(half_open_max)),
             bucket: Mutex::new(Bucket { tokens: per_s * LOGIN, per_s, filled: None }),
-        }
-    }
-
-    /// Room for one login, held as long as it goes on.
-    pub(super) fn admit(&self, now: Instant) -> Result<OwnedSemaphorePermit, Refused> {
-        if let Ok(permit) = self.handshakes.clone().try_acquire_owned()
-            && self.bucket.lock().take(now)
-        {
-            return Ok(permit);
-        }
-        self.refuse()
-    }
-
-    /// No room, and whether there is room to say so.
-    pub(super) fn refuse(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        Err(match self.refusals.clone().try_acquire_owned() {
-            Ok(permit) => Refused::Told(permit),
-            Err(_) => Refused::Untold,
+            open: Mutex::default(),
+            gauge,
         })
+    }
+
+    /// A place for one that proved nothing yet; the oldest of them goes if there are too many.
+    pub(super) fn enter(self: &Arc<Self>) -> Place {
+        let (crowd_out, crowded_out) = oneshot::channel();
+        let mut half_open = self.half_open.lock();
+        let number = half_open.next;
+        half_open.next += 1;
+        half_open.places.insert(number, crowd_out);
+        if half_open.places.len() > self.half_open_max
+            && let Some((_, oldest)) = half_open.places.pop_first()
+        {
+            // It may have left this very moment.
+            let _ = oldest.send(());
+        }
+        self.gauge.set(half_open.places.len() as i64);
+        Place { admission: self.clone(), number, crowded_out }
+    }
+
+    /// Room for one that proved who it is.
+    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        self.admitted.clone().try_acquire_owned().ok()
+    }
+
+    /// Room to tell one why it is refused.
+    pub(super) fn tell(&self) -> Option<OwnedSemaphorePermit> {
+        self.told.clone().try_acquire_owned().ok()
+    }
+
+    /// Whether one more login may be worked on in this second. Asked of who could not just be anybody, and before
+    /// what is expensive.
+    pub(super) fn take(&self, now: Instant) -> bool {
+        self.bucket.lock().take(now)
+    }
+
+    /// Counts a handshake of a device; `None` when there are as many of the same as may be open.
+    pub(super) fn open(&self, device: &DeviceKey, claim: Claim) -> Option<Open<'_>> {
+        let who = (device.clone(), claim);
+        let is_room = self.open.lock().enter(who.clone());
+        is_room.then(|| Open { admission: self, who })
+    }
+}
+
+impl Place {
+    /// Waits until a newer one needs the place.
+    pub(super) async fn crowded_out(&mut self) {
+        // The sender is dropped with the place only.
+        let _ = (&mut self.crowded_out).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut half_open = self.admission.half_open.lock();
+        half_open.places.remove(&self.number);
+        self.admission.gauge.set(half_open.places.len() as i64);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.admission.open.lock().leave(&self.who);
     }
 }
 
@@ -82,22 +164,56 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    #[test]
-    fn a_burst_of_a_second_passes_and_then_the_rate_counts() {
-        let admission = Admission::new(1000, 10);
-        let start = Instant::now();
-        let admitted = |now| admission.admit(now).is_ok();
-        assert_eq!((0..30).filter(|_| admitted(start)).count(), 10);
-        assert!(!admitted(start + Duration::from_millis(99)));
-        assert!(admitted(start + Duration::from_millis(200)));
+    fn admission(half_open_max: usize, per_s: u32) -> Arc<Admission> {
+        Admission::new(half_open_max, per_s, Gauge::default())
     }
 
     #[test]
-    fn past_the_handshakes_in_flight_some_are_told_and_the_rest_closed() {
-        let admission = Admission::new(2, 1000);
-        let now = Instant::now();
-        let _held: Vec<_> = (0..2).map(|_| admission.admit(now).ok().unwrap()).collect();
-        let told: Vec<_> = (0..3).map(|_| admission.admit(now).err().unwrap()).collect();
-        assert!(matches!(told[..], [Refused::Told(_), Refused::Told(_), Refused::Untold]));
+    fn a_burst_of_a_second_passes_and_then_the_rate_counts() {
+        let admission = admission(1000, 10);
+        let start = Instant::now();
+        assert_eq!((0..30).filter(|_| admission.take(start)).count(), 10);
+        assert!(!admission.take(start + Duration::from_millis(99)));
+        assert!(admission.take(start + Duration::from_millis(200)));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_that_proved_nothing_makes_room_and_nobody_else() {
+        let admission = admission(2, 1000);
+        let (mut first, mut second) = (admission.enter(), admission.enter());
+        let third = admission.enter();
+        first.crowded_out().await;
+        assert_eq!(admission.gauge.get(), 2);
+        // Who proved something has left its place: the next oldest is not asked for one.
+        drop(third);
+        let mut fourth = admission.enter();
+        assert!(second.crowded_out.try_recv().is_err(), "there was room");
+        let _fifth = admission.enter();
+        second.crowded_out().await;
+        assert!(fourth.crowded_out.try_recv().is_err());
+        drop((first, second));
+        assert_eq!(admission.gauge.get(), 2, "who was crowded out is counted once");
+    }
+
+    #[test]
+    fn past_its_room_nobody_is_admitted_or_told() {
+        let admission = admission(2, 1000);
+        let held: Vec<_> = (0..3).map(|_| (admission.admit(), admission.tell())).collect();
+        assert!(held[1].0.is_some() && held[1].1.is_some());
+        assert!(held[2].0.is_none() && held[2].1.is_none());
+        drop(held);
+        assert!(admission.admit().is_some() && admission.tell().is_some());
+    }
+
+    #[test]
+    fn two_handshakes_of_one_connection_are_open_at_most() {
+        let admission = admission(8, 1000);
+        let lamp = DeviceKey::single("lamp").unwrap();
+        let claim = Claim { incarnation: 1, attempt: 1 };
+        let open: Vec<_> = (0..2).map(|_| admission.open(&lamp, claim).unwrap()).collect();
+        assert!(admission.open(&lamp, claim).is_none());
+        assert!(admission.open(&lamp, Claim { attempt: 2, ..claim }).is_some());
+        drop(open);
+        assert!(admission.open(&lamp, claim).is_some());
     }
 }

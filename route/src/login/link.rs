@@ -39,9 +39,9 @@ impl Link {
         Self { stream, buffer: [0; HELLO_FRAME_LEN_MAX + LENGTH_LEN_MAX], filled: 0, state, first: None }
     }
 
-    /// Whether the device said all that it was asked for.
-    pub(super) fn has_heard(&self) -> bool {
-        self.first.is_some()
+    /// Frames of a login are few and answered one by one: none waits for another.
+    pub(super) fn prepare(&self) -> Result<(), End> {
+        self.stream.set_nodelay(true).map_err(|_| End::Untold)
     }
 
     /// The peer speaks as on a plain link: it is told so in its own words.

@@ -1,12 +1,13 @@
 //! The device login listeners: who are you, and which IM-server shall hold you?
 //!
 //! ```text
-//! accept ──room?──▶ handshake ─▶ Hello (≤ 512 bytes, 10 s in all) ──▶ identity ──▶ choose ──▶ Redirect
-//!            └─no─▶ Reject overloaded    └──────────────────────────────────────────────────▶ Reject
+//! accept ──▶ handshake ─▶ Hello (≤ 512 bytes, 10 s in all) ──▶ key ──▶ choose ──▶ Redirect
+//!                └────────────────────────────────────────────────────────────▶ Reject
 //! ```
 //!
 //! Until a device has shown who it is, it costs one task with half a KiB of buffer, and there are only so
-//! many of those.
+//! many of those: the one that has not shown anything for longest goes first. What comes later in a login is in boxes
+//! of its own, for the task is as large as its largest part.
 
 mod admission;
 mod handshake;
@@ -20,25 +21,26 @@ use imlink_protocol::device::LinkKind;
 use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_DEADLINE};
 use imlink_protocol::message::{Hello, RejectCode};
 use imlink_protocol::ticket::{self, LIFETIME_S, Ticket};
-use imlink_protocol::{Epoch, FromDevice, ToDevice, VERSION, frame};
+use imlink_protocol::{Epoch, FromDevice, KeyMark, ToDevice, VERSION, frame};
 use imlink_seal::{Buckets, Pool, Rates, RouteKeys};
 use imlink_store::DeviceKey;
-use imlink_store::session::{Promoted, Proof};
+use imlink_store::session::{FORGED, Forged, Promoted, Proof};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout_at;
 
 use crate::core::Core;
 use crate::metrics::Login;
 use crate::node::{ServerLink, now_s};
-use admission::{Admission, Refused};
-use handshake::Comes;
+use admission::{Admission, Place};
+use handshake::Proved;
 use link::Link;
 
 /// What all logins share.
 pub(crate) struct Logins {
     core: Arc<Core>,
-    admission: Admission,
+    admission: Arc<Admission>,
     buckets: Mutex<Buckets>,
     pool: Pool,
     /// The keys by which devices know this route.
@@ -49,6 +51,8 @@ pub(crate) struct Logins {
 pub(in crate::login) enum End {
     /// The device is told why.
     Told(RejectCode),
+    /// Newer ones needed its place.
+    CrowdedOut,
     /// It left, or is not listened to.
     Untold,
 }
@@ -57,6 +61,15 @@ impl From<RejectCode> for End {
     fn from(code: RejectCode) -> Self {
         Self::Told(code)
     }
+}
+
+/// Who is given a ticket.
+struct Comes {
+    device: DeviceKey,
+    /// Highest epoch ever given.
+    epoch: Epoch,
+    /// The key that it proved; none on a plain link.
+    key: KeyMark,
 }
 
 /// Where a device goes.
@@ -73,8 +86,9 @@ impl Logins {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let threads = if limits.handshake_threads == 0 { cores / 2 } else { limits.handshake_threads };
         let rates = Rates { address: limits.address_logins_per_s, prefix: limits.prefix_logins_per_s };
-        let pool = Pool::start(threads, limits.handshakes_max)?;
-        let admission = Admission::new(limits.handshakes_max, limits.logins_per_s);
+        let pool = Pool::start(threads, limits.handshakes_waiting_max)?;
+        let half_open = core.metrics.half_open.clone();
+        let admission = Admission::new(limits.half_open_max, limits.logins_per_s, half_open);
         let config = &core.config;
         let keys = config.keys.as_ref().and_then(|keys| RouteKeys::new(keys, config.fleet_psks.clone()));
         Ok(Arc::new(Self { admission, buckets: Mutex::new(Buckets::new(rates)), pool, keys, core }))
@@ -92,106 +106,129 @@ impl Logins {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            self.admit(stream, peer, kind, started.elapsed());
+            self.take_in(stream, peer, kind, started.elapsed());
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: LinkKind, since_start: Duration) {
-        let is_address_good = self.buckets.lock().take(peer.ip(), since_start.as_millis() as u64);
-        let admitted = if is_address_good { self.admission.admit(Instant::now()) } else { self.admission.refuse() };
-        let metrics = &self.core.metrics;
-        match admitted {
-            Ok(permit) => {
-                let shared = self.clone();
-                self.core.tasks.spawn(async move {
-                    shared.log_in(stream, kind).await;
-                    drop(permit);
-                });
-            }
-            Err(Refused::Told(permit)) => {
-                metrics.rejected(RejectCode::Overloaded.name());
-                let retry_after_s = self.core.config.limits.overload_retry_s;
-                tokio::spawn(async move {
-                    let mut link = Link::new(stream, kind);
-                    link.say(&ToDevice::Reject { code: RejectCode::Overloaded, retry_after_s }).await;
-                    drop(permit);
-                });
-            }
-            Err(Refused::Untold) => metrics.rejected("overloaded-untold"),
+    fn take_in(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, kind: LinkKind, since_start: Duration) {
+        let link = Box::new(Link::new(stream, kind));
+        let shared = self.clone();
+        if self.buckets.lock().take(peer.ip(), since_start.as_millis() as u64) {
+            let place = self.admission.enter();
+            self.core.tasks.spawn(async move { shared.log_in(link, kind, place).await });
+        } else {
+            self.core.tasks.spawn(async move { shared.turn_away(link, RejectCode::Overloaded, "address").await });
         }
     }
 
-    async fn log_in(&self, stream: TcpStream, kind: LinkKind) {
-        let deadline = tokio::time::Instant::now() + HELLO_DEADLINE;
-        let core = &self.core;
-        if stream.set_nodelay(true).is_err() {
-            return core.metrics.login(Login::Lost);
-        }
-        let mut link = Link::new(stream, kind);
-        let answer = match timeout_at(deadline, self.answer(&mut link, kind)).await {
-            Ok(answer) => answer,
-            // Either the device or the store took too long.
-            Err(_) if link.has_heard() => Err(RejectCode::StoreAway.into()),
-            Err(_) => Err(End::Untold),
-        };
-        match answer {
-            Ok(assigned) => {
-                core.metrics.login(Login::Redirected);
+    async fn log_in(&self, mut link: Box<Link>, kind: LinkKind, place: Place) {
+        match self.answer(&mut link, kind, place).await {
+            Ok((assigned, _room)) => {
+                self.core.metrics.login(Login::Redirected);
                 let grant = assigned.grant.get(..assigned.grant_len).unwrap_or_default();
-                link.say(&ToDevice::Redirect { address: assigned.server.address_of(kind), grant }).await;
+                let address = assigned.server.address_of(kind);
+                Box::pin(link.say(&ToDevice::Redirect { address, grant })).await;
             }
             Err(End::Told(code)) => {
-                core.metrics.login(Login::Rejected);
-                core.metrics.rejected(code.name());
-                link.say(&ToDevice::Reject { code, retry_after_s: retry_after_s(core, code) }).await;
+                self.core.metrics.login(Login::Rejected);
+                self.turn_away(link, code, code.name()).await;
             }
-            Err(End::Untold) => core.metrics.login(Login::Lost),
+            Err(End::CrowdedOut) => {
+                self.core.metrics.login(Login::CrowdedOut);
+                self.turn_away(link, RejectCode::Overloaded, "crowded-out").await;
+            }
+            Err(End::Untold) => self.core.metrics.login(Login::Lost),
         }
     }
 
-    async fn answer(&self, link: &mut Link, kind: LinkKind) -> Result<Assigned, End> {
-        let comes = match kind {
-            LinkKind::Sealed => Some(self.shake(link).await?),
-            LinkKind::Plain => {
-                link.hear().await?;
-                None
-            }
+    /// Where the device goes. Its place is free again when it proved who it is, or is answered.
+    async fn answer(
+        &self,
+        link: &mut Link,
+        kind: LinkKind,
+        mut place: Place,
+    ) -> Result<(Assigned, OwnedSemaphorePermit), End> {
+        let deadline = tokio::time::Instant::now() + HELLO_DEADLINE;
+        link.prepare()?;
+        let proved = tokio::select! {
+            proved = timeout_at(deadline, self.hear(link, kind)) => proved.map_err(|_| End::Untold)??,
+            () = place.crowded_out() => return Err(End::CrowdedOut),
         };
-        let hello = read_hello(link.first_frame())?;
-        Ok(self.assign(&hello, comes).await?)
+        let room = self.admission.admit().ok_or(RejectCode::Overloaded)?;
+        drop(place);
+        // The device said all that it was asked for: what takes too long now is the store.
+        let assigned = timeout_at(deadline, Box::pin(self.assign(link.first_frame(), proved))).await;
+        Ok((assigned.unwrap_or(Err(RejectCode::StoreAway))?, room))
     }
 
-    async fn assign(&self, hello: &Hello<'_>, comes: Option<Comes>) -> Result<Assigned, RejectCode> {
-        let (device, epoch, kind) = match comes {
-            Some(comes) => (comes.device, comes.epoch, LinkKind::Sealed),
-            None => self.comes_plainly(hello).await.map(|(device, epoch)| (device, epoch, LinkKind::Plain))?,
+    /// Tells a device why it is refused, if there is room for that.
+    async fn turn_away(&self, mut link: Box<Link>, code: RejectCode, reason: &'static str) {
+        self.core.metrics.rejected(reason);
+        match self.admission.tell() {
+            Some(_room) => {
+                let retry_after_s = retry_after_s(&self.core, code);
+                Box::pin(link.say(&ToDevice::Reject { code, retry_after_s })).await;
+            }
+            None => self.core.metrics.rejected("untold"),
+        }
+    }
+
+    /// Hears a device out: who comes over a sealed link is proved by then.
+    async fn hear(&self, link: &mut Link, kind: LinkKind) -> Result<Option<Proved>, End> {
+        match kind {
+            LinkKind::Sealed => self.shake(link).await.map(Some),
+            LinkKind::Plain => link.hear().await.map(|()| None),
+        }
+    }
+
+    async fn assign(&self, hello: &[u8], proved: Option<Proved>) -> Result<Assigned, RejectCode> {
+        let hello = read_hello(hello)?;
+        let (comes, kind) = match proved {
+            Some(Proved { device, public_key, epoch }) => {
+                self.promote(&device, &public_key).await?;
+                (Comes { device, epoch, key: KeyMark::of(&public_key) }, LinkKind::Sealed)
+            }
+            None => (self.comes_plainly(&hello).await?, LinkKind::Plain),
         };
         let core = &self.core;
         let server = core.servers.choose(&core.config.server_labels, kind, Instant::now(), random());
         let server = server.ok_or(RejectCode::NoServer)?;
-        let granted = grant(core, &server.name, &device, kind, epoch);
+        let granted = grant(core, &server.name, &comes, kind);
         let (grant, grant_len) = granted.ok_or(RejectCode::NoServer)?;
         Ok(Assigned { server, grant, grant_len })
     }
 
     /// Who comes over a plain link, by its own word.
-    async fn comes_plainly(&self, hello: &Hello<'_>) -> Result<(DeviceKey, Epoch), RejectCode> {
+    async fn comes_plainly(&self, hello: &Hello<'_>) -> Result<Comes, RejectCode> {
+        if !self.admission.take(Instant::now()) {
+            return Err(RejectCode::Overloaded);
+        }
         let device = DeviceKey::new(hello.tenant, hello.device).map_err(|_| RejectCode::UnknownDevice)?;
         let identity = self.identity(&device).await?.ok_or(RejectCode::UnknownDevice)?;
+        let proof = self.believe(&device, identity.proof)?;
         if identity.revoked {
             return Err(RejectCode::Revoked);
         }
         // A device that has a key never logs in without showing it.
-        if identity.proof != Proof::Plain {
+        if proof != Proof::Plain {
             return Err(RejectCode::Unsealed);
         }
-        Ok((device, identity.epoch))
+        Ok(Comes { device, epoch: identity.epoch, key: KeyMark::PLAIN })
     }
 
     async fn identity(&self, device: &DeviceKey) -> Result<Option<imlink_store::session::Identity>, RejectCode> {
         self.core.store.identity(device).await.map_err(|error| {
             tracing::warn!(%error, "a device cannot log in");
             RejectCode::StoreAway
+        })
+    }
+
+    /// How a device proves itself, if a route wrote that.
+    fn believe(&self, device: &DeviceKey, proof: Result<Proof, Forged>) -> Result<Proof, RejectCode> {
+        proof.map_err(|Forged| {
+            tracing::error!(%device, "{FORGED}");
+            self.core.metrics.rejected("forged-record");
+            RejectCode::UnknownDevice
         })
     }
 
@@ -223,21 +260,16 @@ fn read_hello(body: &[u8]) -> Result<Hello<'_>, RejectCode> {
     }
 }
 
-fn grant(
-    core: &Core,
-    server: &str,
-    device: &DeviceKey,
-    kind: LinkKind,
-    epoch: Epoch,
-) -> Option<([u8; GRANT_LEN_MAX], usize)> {
+fn grant(core: &Core, server: &str, comes: &Comes, kind: LinkKind) -> Option<([u8; GRANT_LEN_MAX], usize)> {
     let now = now_s();
     let key = ticket::derive(core.config.cluster_secret.as_bytes(), server, ticket::day_of(now));
     let ticket = Ticket {
         is_plain: kind == LinkKind::Plain,
-        tenant: device.tenant(),
-        device: device.device(),
-        epoch_floor: epoch,
+        tenant: comes.device.tenant(),
+        device: comes.device.device(),
+        epoch_floor: comes.epoch,
         expires_s: now + LIFETIME_S,
+        key: comes.key,
     };
     let mut nonce = [0; 24];
     getrandom::fill(&mut nonce).ok()?;

@@ -168,18 +168,38 @@ async fn bytes_that_are_no_hello_are_refused_by_type_and_disturb_nobody() {
 }
 
 #[tokio::test]
-async fn past_the_room_for_logins_a_device_is_told_when_to_come_back() {
-    let limits = Limits { handshakes_max: 2, overload_retry_s: 9, ..Limits::default() };
+async fn whoever_is_silent_longest_makes_room_and_is_told_when_to_come_back() {
+    let limits = Limits { half_open_max: 2, overload_retry_s: 9, ..Limits::default() };
     let setup = Setup::with(limits).await;
     let node = Node::start(&setup, "im-1").await;
     node.known(&setup).await;
     setup.device("lamp").await;
     let mut silent = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         silent.push(TcpStream::connect(setup.running.plain.unwrap()).await.unwrap());
     }
+    assert_eq!(answer(&mut silent[0]).await, Answer::Reject(RejectCode::Overloaded, 9));
+    // There is no room but that of the next one.
+    assert!(matches!(log_in(&setup, &framed(hello("lamp"))).await, Answer::Redirect(..)));
+    assert_eq!(answer(&mut silent[1]).await, Answer::Reject(RejectCode::Overloaded, 9));
+    // The device left its place: the last one still has its own.
+    silent[2].write_all(&framed(hello("lamp"))).await.unwrap();
+    assert!(matches!(answer(&mut silent[2]).await, Answer::Redirect(..)));
+}
+
+#[tokio::test]
+async fn past_the_logins_of_a_second_a_device_is_told_when_to_come_back() {
+    let limits = Limits { logins_per_s: 1, overload_retry_s: 9, ..Limits::default() };
+    let setup = Setup::with(limits).await;
+    let node = Node::start(&setup, "im-1").await;
+    node.known(&setup).await;
+    setup.device("lamp").await;
+    // What says nothing of a device takes nobody's turn.
+    for _ in 0..20 {
+        assert_eq!(rejected(&setup, &[0xff; 64]).await, RejectCode::Malformed);
+    }
+    assert!(matches!(log_in(&setup, &framed(hello("lamp"))).await, Answer::Redirect(..)));
     let refused = log_in(&setup, &framed(hello("lamp"))).await;
     assert_eq!(refused, Answer::Reject(RejectCode::Overloaded, 9));
-    drop(silent);
     crate::support::until(async || matches!(log_in(&setup, &framed(hello("lamp"))).await, Answer::Redirect(..))).await;
 }

@@ -1,9 +1,10 @@
 //! Event shards.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -11,14 +12,20 @@ use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS, shard_of};
 use crate::limits::QUEUES_MAX;
 use crate::{Config, DeviceKey};
 
-/// All shards.
+/// All shards of all tenants; a tenant's shards are there from its first event or commit on.
 #[derive(Debug)]
 pub(super) struct Events {
-    shards: Box<[Mutex<Shard>; SHARDS]>,
-    more: Notify,
+    tenants: RwLock<HashMap<Box<str>, Arc<Shards>>>,
     max: usize,
     age_max_ms: Option<u64>,
     age_ungrouped_ms: u64,
+}
+
+/// The shards of one tenant.
+#[derive(Debug)]
+struct Shards {
+    shards: Box<[Mutex<Shard>; SHARDS]>,
+    more: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -27,29 +34,48 @@ struct Shard {
     tail: Position,
     /// (queue incarnation, last stored sequence) of a device's queues, the newest last.
     queues: HashMap<DeviceKey, Vec<(u64, u64)>>,
-    /// Positions by tenant and group.
-    groups: HashMap<(String, String), Position>,
+    /// Positions by group.
+    groups: HashMap<Box<str>, Position>,
 }
 
 impl Events {
     pub(super) fn new(config: &Config) -> Self {
         let ms = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
         Self {
-            shards: Box::new(std::array::from_fn(|_| Mutex::default())),
-            more: Notify::new(),
+            tenants: RwLock::default(),
             max: config.events_per_shard_max,
             age_max_ms: config.event_age_max.map(ms),
             age_ungrouped_ms: ms(config.event_age_ungrouped),
         }
     }
 
+    fn known(&self, tenant: &str) -> Option<Arc<Shards>> {
+        self.tenants.read().get(tenant).cloned()
+    }
+
+    fn of(&self, tenant: &str) -> Arc<Shards> {
+        self.known(tenant).unwrap_or_else(|| self.tenants.write().entry(tenant.into()).or_default().clone())
+    }
+
     pub(super) fn append(&self, batches: &[EventBatch], now_ms: u64) -> Vec<EventsStored> {
-        let stored = batches.iter().map(|batch| match self.shards.get(shard_of(&batch.device)) {
-            Some(shard) => self.append_batch(&mut shard.lock(), batch, now_ms),
-            None => EventsStored::Full,
-        });
-        let stored = stored.collect();
-        self.more.notify_waiters();
+        let mut touched: Vec<(&str, Arc<Shards>)> = Vec::new();
+        let mut stored = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let tenant = batch.device.tenant();
+            let shards = match touched.iter().find(|(known, _)| *known == tenant) {
+                Some((_, shards)) => shards.clone(),
+                None => {
+                    let shards = self.of(tenant);
+                    touched.push((tenant, shards.clone()));
+                    shards
+                }
+            };
+            stored.push(match shards.shards.get(shard_of(&batch.device)) {
+                Some(shard) => self.append_batch(&mut shard.lock(), batch, now_ms),
+                None => EventsStored::Full,
+            });
+        }
+        touched.iter().for_each(|(_, shards)| shards.more.notify_waiters());
         stored
     }
 
@@ -93,25 +119,24 @@ impl Events {
         EventsStored::UpTo(last)
     }
 
-    pub(super) fn read(&self, shard: usize, after: Position, limit: usize) -> Vec<(Position, Event)> {
-        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
-        let shard = shard.lock();
-        let skipped = shard.stream.partition_point(|(position, _)| *position <= after);
-        shard.stream.iter().skip(skipped).take(limit).cloned().collect()
+    pub(super) fn read(&self, tenant: &str, shard: usize, after: Position, limit: usize) -> Vec<(Position, Event)> {
+        self.known(tenant).map_or_else(Vec::new, |shards| shards.read(shard, after, limit))
     }
 
     pub(super) async fn wait(
         &self,
+        tenant: &str,
         after: &[Position; SHARDS],
         limit_per_shard: usize,
         wait: Duration,
     ) -> Vec<(usize, Vec<(Position, Event)>)> {
+        let shards = self.of(tenant);
         let deadline = Instant::now() + wait;
         loop {
-            let mut more = std::pin::pin!(self.more.notified());
+            let mut more = std::pin::pin!(shards.more.notified());
             more.as_mut().enable();
             let each = after.iter().enumerate();
-            let read = each.map(|(shard, after)| (shard, self.read(shard, *after, limit_per_shard)));
+            let read = each.map(|(shard, after)| (shard, shards.read(shard, *after, limit_per_shard)));
             let found: Vec<_> = read.filter(|(_, events)| !events.is_empty()).collect();
             if !found.is_empty() || tokio::time::timeout_at(deadline, more).await.is_err() {
                 return found;
@@ -119,42 +144,62 @@ impl Events {
         }
     }
 
-    pub(super) fn tails(&self) -> [Position; SHARDS] {
-        std::array::from_fn(|shard| self.shards.get(shard).map_or(Position::default(), |shard| shard.lock().tail))
+    pub(super) fn tails(&self, tenant: &str) -> [Position; SHARDS] {
+        self.known(tenant).map_or([Position::default(); SHARDS], |shards| shards.each(|shard| shard.tail))
     }
 
     pub(super) fn commit(&self, tenant: &str, group: &str, shard: usize, upto: Position) {
-        let name = (tenant.to_owned(), group.to_owned());
-        let Some(committed) = self.shards.get(shard) else { return };
-        let is_new = !committed.lock().groups.contains_key(&name);
+        let shards = self.of(tenant);
+        let Some(committed) = shards.shards.get(shard) else { return };
+        let is_new = !committed.lock().groups.contains_key(group);
         if is_new {
             // From here on it holds every shard, also those it did not get to yet.
-            for shard in self.shards.iter() {
-                shard.lock().groups.entry(name.clone()).or_default();
+            for shard in shards.shards.iter() {
+                shard.lock().groups.entry(group.into()).or_default();
             }
         }
         let mut shard = committed.lock();
-        let position = shard.groups.entry(name).or_default();
+        let position = shard.groups.entry(group.into()).or_default();
         *position = upto.max(*position);
         let slowest = shard.groups.values().min().copied().unwrap_or_default();
         shard.trim(|position| *position <= slowest);
     }
 
     pub(super) fn committed(&self, tenant: &str, group: &str) -> [Position; SHARDS] {
-        let name = (tenant.to_owned(), group.to_owned());
-        std::array::from_fn(|shard| {
-            self.shards.get(shard).and_then(|shard| shard.lock().groups.get(&name).copied()).unwrap_or_default()
-        })
+        let of = |shard: &Shard| shard.groups.get(group).copied().unwrap_or_default();
+        self.known(tenant).map_or([Position::default(); SHARDS], |shards| shards.each(of))
     }
 
     pub(super) fn position(&self, device: &DeviceKey, queue: u64) -> u64 {
-        self.shards.get(shard_of(device)).map_or(0, |shard| shard.lock().position(device, queue))
+        let shards = self.known(device.tenant());
+        let shard = shards.as_ref().and_then(|shards| shards.shards.get(shard_of(device)));
+        shard.map_or(0, |shard| shard.lock().position(device, queue))
     }
 
     pub(super) fn forget(&self, device: &DeviceKey) {
-        if let Some(shard) = self.shards.get(shard_of(device)) {
+        let shards = self.known(device.tenant());
+        if let Some(shard) = shards.as_ref().and_then(|shards| shards.shards.get(shard_of(device))) {
             shard.lock().queues.remove(device);
         }
+    }
+}
+
+impl Default for Shards {
+    fn default() -> Self {
+        Self { shards: Box::new(std::array::from_fn(|_| Mutex::default())), more: Notify::new() }
+    }
+}
+
+impl Shards {
+    fn read(&self, shard: usize, after: Position, limit: usize) -> Vec<(Position, Event)> {
+        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        let shard = shard.lock();
+        let skipped = shard.stream.partition_point(|(position, _)| *position <= after);
+        shard.stream.iter().skip(skipped).take(limit).cloned().collect()
+    }
+
+    fn each(&self, of: impl Fn(&Shard) -> Position) -> [Position; SHARDS] {
+        self.shards.each_ref().map(|shard| of(&shard.lock()))
     }
 }
 

@@ -85,8 +85,7 @@ impl MemoryStore {
         let at = now();
         let mut devices = self.contents.devices.lock(device);
         if let Some(record) = devices.get_mut() {
-            record.provision(proof);
-            return Provisioned::Updated;
+            return Provisioned::Updated { ended: record.provision(proof, at) };
         }
         devices.insert(Record::new(device.clone(), proof, at));
         self.contents.names.write().insert(device.clone());
@@ -245,21 +244,28 @@ impl MemoryStore {
         self.contents.events.append(batches, now().now_ms)
     }
 
-    pub(crate) fn read_events(&self, shard: usize, after: Position, limit: usize) -> Vec<(Position, Event)> {
-        self.contents.events.read(shard, after, limit)
+    pub(crate) fn read_events(
+        &self,
+        tenant: &str,
+        shard: usize,
+        after: Position,
+        limit: usize,
+    ) -> Vec<(Position, Event)> {
+        self.contents.events.read(tenant, shard, after, limit)
     }
 
     pub(crate) async fn wait_events(
         &self,
+        tenant: &str,
         after: &[Position; SHARDS],
         limit_per_shard: usize,
         wait: Duration,
     ) -> Vec<(usize, Vec<(Position, Event)>)> {
-        self.contents.events.wait(after, limit_per_shard, wait).await
+        self.contents.events.wait(tenant, after, limit_per_shard, wait).await
     }
 
-    pub(crate) fn event_tails(&self) -> [Position; SHARDS] {
-        self.contents.events.tails()
+    pub(crate) fn event_tails(&self, tenant: &str) -> [Position; SHARDS] {
+        self.contents.events.tails(tenant)
     }
 
     pub(crate) fn commit_events(&self, tenant: &str, group: &str, shard: usize, upto: Position) {

@@ -43,6 +43,12 @@ impl Keys {
         }
     }
 
+    /// Whether `other` has another current key.
+    pub(super) fn is_other(&self, other: &Self) -> bool {
+        let current = |keys: &Self| keys.0.as_ref().map(|keys| keys.current);
+        current(self) != current(other)
+    }
+
     pub(super) fn proof(&self) -> Proof {
         match &self.0 {
             None => Proof::Plain,

@@ -87,9 +87,10 @@ impl Record {
         }
     }
 
-    /// Replaces the proof.
-    pub(crate) fn provision(&mut self, proof: Proof) {
-        self.keys = Keys::new(proof);
+    /// Replaces the proof. Whoever is attached proved the current key: another one ends the session.
+    pub(crate) fn provision(&mut self, proof: Proof, at: Moment) -> Option<Session> {
+        let older = std::mem::replace(&mut self.keys, Keys::new(proof));
+        if self.keys.is_other(&older) { self.leave(at) } else { None }
     }
 
     pub(crate) fn set_next_key(&mut self, key: &[u8; 32]) -> NextKey {
@@ -113,6 +114,9 @@ impl Record {
     pub(crate) fn attach(&mut self, attach: &Attach, seat: Arc<Seat>, at: Moment) -> Attached {
         if self.revoked {
             return Attached::Revoked;
+        }
+        if !self.keys.proof().is_marked(attach.key) {
+            return Attached::OtherKey;
         }
         if !self.is_credible(attach.cursor, attach.epoch_floor, at) {
             return Attached::Cursor;
@@ -194,7 +198,10 @@ impl Record {
     }
 
     pub(crate) fn reassert(&mut self, mine: &Reassert, seat: Arc<Seat>, at: Moment) -> Reasserted {
-        if self.revoked || mine.epoch < self.epoch || !self.is_credible(mine.sent, mine.epoch, at) {
+        if self.revoked || !self.keys.proof().is_marked(mine.key) {
+            return Reasserted::Lost;
+        }
+        if mine.epoch < self.epoch || !self.is_credible(mine.sent, mine.epoch, at) {
             return Reasserted::Lost;
         }
         let is_other = self.seat.as_ref().is_some_and(|held| held.incarnation != mine.server_incarnation);
@@ -331,7 +338,7 @@ impl Record {
 
     pub(crate) fn identity(&self) -> Identity {
         Identity {
-            proof: self.keys.proof(),
+            proof: Ok(self.keys.proof()),
             revoked: self.revoked,
             fingerprint: self.fingerprint,
             receive_limit: self.receive_limit,

@@ -1,7 +1,7 @@
 //! What needs a clock in the test's hand: expiry, the age of outcomes, lineages, and the size of a device.
 
 use bytes::Bytes;
-use imlink_protocol::id::TokenId;
+use imlink_protocol::id::{KeyMark, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::message::Code;
 use proptest::prelude::*;
@@ -51,6 +51,7 @@ fn attach(record: &mut Record, attempt: u32, window: u32, at: Moment) -> NewSess
         server_incarnation: 9,
         incarnation: 7,
         attempt,
+        key: KeyMark::PLAIN,
         epoch_floor: 0,
         cursor: Cursor::default(),
         fingerprint: Fingerprint::NONE,

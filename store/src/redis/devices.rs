@@ -7,8 +7,10 @@ use super::RedisStore;
 use super::layout::{self, Fields, Reply, device_keys, number};
 use super::script::Call;
 use crate::event::shard_of;
+use crate::record_key::RecordKey;
 use crate::session::{
-    Attach, Attached, Head, Identity, NewSession, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted, Session,
+    Attach, Attached, Forged, Head, Identity, NewSession, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted,
+    Session,
 };
 use crate::{DeviceKey, Error};
 use imlink_protocol::id::{Cursor, Fingerprint};
@@ -20,17 +22,18 @@ impl RedisStore {
             Proof::Plain => (&[], &[]),
             Proof::Keys { current, next } => (current, next.as_ref().map_or(&[], |next| next)),
         };
-        let [hash, ..] = device_keys(device);
         let mut pipeline = Pipeline::with_capacity(2);
         // The name first: one without a device is passed over, a device without a name would not be listed.
         pipeline.cmd("ZADD").arg(layout::names_key(device.tenant())).arg(0).arg(device.device());
-        let mut call = keeper.scripts.call(Call::Provision, &[&hash]);
-        call.arg(current).arg(next);
+        let mut call = keeper.scripts.call(Call::Provision, &device_keys(device).each_ref().map(String::as_str));
+        call.arg(current).arg(next).arg(self.record_mac(device, current));
+        call.arg(if next.is_empty() { Vec::new() } else { self.record_mac(device, next) });
         pipeline.add_command(call);
         let answers = keeper.ask_all(&keeper.link()?, &pipeline).await?;
-        Ok(match layout::number_of(answers.into_iter().nth(1))? {
+        let mut reply = Reply::new(answers.into_iter().nth(1).unwrap_or(Value::Nil))?;
+        Ok(match reply.number()? {
             0 => Provisioned::Created,
-            _ => Provisioned::Updated,
+            _ => Provisioned::Updated { ended: reply.session()? },
         })
     }
 
@@ -44,7 +47,8 @@ impl RedisStore {
         let (session, seat, mailbox) = (reply.maybe_bytes()?, reply.maybe_bytes()?, reply.maybe_bytes()?);
         let next_key = reply.maybe_bytes()?;
         let unreadable = || Error::Unusable(format!("device {device} is in no form this version knows"));
-        let mut read = read_identity(&identity, next_key.as_deref()).ok_or_else(unreadable)?;
+        let record_keys = &keeper.config.record_keys;
+        let mut read = read_identity(device, record_keys, &identity, next_key.as_deref()).ok_or_else(unreadable)?;
         if let Some(session) = session {
             read_session_fields(&session, &mut read).ok_or_else(unreadable)?;
         }
@@ -91,10 +95,15 @@ impl RedisStore {
     /// Calls one of the scripts that change who a device is; its answer is a number.
     async fn change_keys(&self, call: Call, device: &DeviceKey, key: &[u8]) -> Result<u64, Error> {
         let keeper = &self.shared.keeper;
-        let [hash, ..] = device_keys(device);
-        let mut call = keeper.scripts.call(call, &[&hash]);
-        call.arg(key);
+        let mut call = keeper.scripts.call(call, &device_keys(device).each_ref().map(String::as_str));
+        call.arg(key).arg(if key.is_empty() { Vec::new() } else { self.record_mac(device, key) });
         layout::number_of(Some(keeper.ask(&keeper.link()?, call).await?))
+    }
+
+    /// What says that a route wrote this key; empty where that is not known.
+    fn record_mac(&self, device: &DeviceKey, key: &[u8]) -> Vec<u8> {
+        let current = self.shared.keeper.config.record_keys.first();
+        current.map(|current| current.mac(device, key).to_vec()).unwrap_or_default()
     }
 
     pub(crate) async fn remove(&self, device: &DeviceKey) -> Result<Option<Option<Session>>, Error> {
@@ -102,7 +111,7 @@ impl RedisStore {
         let mut pipeline = Pipeline::with_capacity(3);
         pipeline.add_command(keeper.scripts.call(Call::Remove, &device_keys(device).each_ref().map(String::as_str)));
         pipeline.cmd("ZREM").arg(layout::names_key(device.tenant())).arg(device.device());
-        pipeline.cmd("HDEL").arg(layout::queues_key(shard_of(device))).arg(device.as_str());
+        pipeline.cmd("HDEL").arg(layout::queues_key(device.tenant(), shard_of(device))).arg(device.as_str());
         let mut answers = keeper.ask_all(&keeper.link()?, &pipeline).await?.into_iter();
         read_ended(answers.next().unwrap_or(Value::Nil))
     }
@@ -134,10 +143,14 @@ impl RedisStore {
             .arg(number(attach.cursor.sequence))
             .arg(&attach.fingerprint.0)
             .arg(attach.receive_limit)
-            .arg(attach.window);
+            .arg(attach.window)
+            .arg(&attach.key.0);
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.add_command(call);
-        pipeline.cmd("HGET").arg(layout::queues_key(shard_of(&attach.device))).arg(attach.device.as_str());
+        pipeline
+            .cmd("HGET")
+            .arg(layout::queues_key(attach.device.tenant(), shard_of(&attach.device)))
+            .arg(attach.device.as_str());
         let mut answers = keeper.ask_all(&link, &pipeline).await?.into_iter();
         let mut reply = Reply::new(answers.next().unwrap_or(Value::Nil))?;
         Ok(match reply.number()? {
@@ -149,6 +162,7 @@ impl RedisStore {
             1 => Attached::UnknownDevice,
             2 => Attached::Revoked,
             3 => Attached::Stale,
+            5 => Attached::OtherKey,
             _ => Attached::Cursor,
         })
     }
@@ -182,7 +196,8 @@ impl RedisStore {
                 .arg(&mine.fingerprint.0)
                 .arg(mine.receive_limit)
                 .arg(number(mine.sent.generation))
-                .arg(number(mine.sent.sequence));
+                .arg(number(mine.sent.sequence))
+                .arg(&mine.key.0);
             pipeline.add_command(call);
         }
         let answers = keeper.ask_all(&link, &pipeline).await?;
@@ -234,16 +249,25 @@ fn read_reasserted(answer: Value) -> Result<Reasserted, Error> {
     Ok(Reasserted::Held { head, replaced: reply.session()? })
 }
 
-fn read_identity(bytes: &[u8], next: Option<&[u8]>) -> Option<Identity> {
+fn read_identity(device: &DeviceKey, keys: &[RecordKey], bytes: &[u8], next: Option<&[u8]>) -> Option<Identity> {
     let mut fields = Fields(bytes);
     let revoked = fields.int::<1>()? == 1;
     let created_ms = fields.int::<7>()?;
-    let proof = match fields.0 {
-        [] => Proof::Plain,
-        current => {
-            Proof::Keys { current: current.try_into().ok()?, next: next.map(<[u8; 32]>::try_from).transpose().ok()? }
+    let is_genuine =
+        |key: &[u8], mac: &[u8]| keys.is_empty() || keys.iter().any(|record_key| record_key.fits(device, key, mac));
+    let proof = match (fields.0.split_first_chunk::<32>(), fields.0) {
+        (Some((current, mac)), _) => {
+            let next = next.map(|next| next.split_first_chunk::<32>()).map(|next| next.ok_or(())).transpose().ok()?;
+            let is_next_genuine = next.is_none_or(|(next, mac)| is_genuine(next, mac));
+            let proof = Proof::Keys { current: *current, next: next.map(|(next, _)| *next) };
+            (is_genuine(current, mac) && is_next_genuine).then_some(proof)
         }
+        (None, [] | [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _]) => {
+            is_genuine(&[], fields.0).then_some(Proof::Plain)
+        }
+        (None, _) => return None,
     };
+    let proof = proof.ok_or(Forged);
     Some(Identity {
         proof,
         revoked,

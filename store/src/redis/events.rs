@@ -1,4 +1,4 @@
-//! Events: one stream a shard.
+//! Events: one stream for each shard of a tenant.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,16 +15,17 @@ use crate::Error;
 use crate::event::{Event, EventBatch, EventsStored, Position, SHARDS, shard_of};
 use crate::store::EventsByShard;
 
-/// Consumer groups that this process registered in every shard, by the lineage it did so in.
+/// Consumer groups (`tenant/group`) that this process registered in every shard of their tenant, by the lineage it
+/// did so in.
 #[derive(Debug, Default)]
 pub(super) struct KnownGroups(Mutex<HashSet<(Lineage, String)>>);
 
 impl RedisStore {
     pub(crate) async fn append_events(&self, batches: &[EventBatch]) -> Result<Vec<EventsStored>, Error> {
         let keeper = &self.shared.keeper;
-        let mut by_shard: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut by_shard: Vec<((&str, usize), Vec<usize>)> = Vec::new();
         for (index, batch) in batches.iter().enumerate() {
-            let shard = shard_of(&batch.device);
+            let shard = (batch.device.tenant(), shard_of(&batch.device));
             match by_shard.iter_mut().find(|(known, _)| *known == shard) {
                 Some((_, indexes)) => indexes.push(index),
                 None => by_shard.push((shard, vec![index])),
@@ -32,7 +33,11 @@ impl RedisStore {
         }
         let mut pipeline = Pipeline::with_capacity(by_shard.len());
         for (shard, indexes) in &by_shard {
-            pipeline.add_command(self.events_call(*shard, indexes.iter().filter_map(|index| batches.get(*index))));
+            pipeline.add_command(self.events_call(
+                shard.0,
+                shard.1,
+                indexes.iter().filter_map(|index| batches.get(*index)),
+            ));
         }
         let answers = keeper.ask_all(&keeper.link()?, &pipeline).await?;
         let mut stored = vec![EventsStored::Full; batches.len()];
@@ -51,11 +56,12 @@ impl RedisStore {
         Ok(stored)
     }
 
-    fn events_call<'a>(&self, shard: usize, batches: impl Iterator<Item = &'a EventBatch>) -> Cmd {
+    fn events_call<'a>(&self, tenant: &str, shard: usize, batches: impl Iterator<Item = &'a EventBatch>) -> Cmd {
         let keeper = &self.shared.keeper;
         let config = &keeper.config;
         let ms = |age: Duration| age.as_millis().to_string();
-        let keys = [layout::stream_key(shard), layout::queues_key(shard), layout::groups_key(shard)];
+        let keys =
+            [layout::stream_key(tenant, shard), layout::queues_key(tenant, shard), layout::groups_key(tenant, shard)];
         let mut call = keeper.scripts.call(Call::Events, &keys.each_ref().map(String::as_str));
         let ungrouped =
             config.event_age_max.map_or(config.event_age_ungrouped, |age| age.min(config.event_age_ungrouped));
@@ -82,6 +88,7 @@ impl RedisStore {
 
     pub(crate) async fn read_events(
         &self,
+        tenant: &str,
         shard: usize,
         after: Position,
         limit: usize,
@@ -89,17 +96,18 @@ impl RedisStore {
         let keeper = &self.shared.keeper;
         let mut cmd = redis::cmd("XRANGE");
         let start = format!("({}-{}", after.ms, after.n);
-        cmd.arg(layout::stream_key(shard)).arg(start).arg("+").arg("COUNT").arg(limit);
+        cmd.arg(layout::stream_key(tenant, shard)).arg(start).arg("+").arg("COUNT").arg(limit);
         read_stream(keeper.ask(&keeper.link()?, cmd).await?)
     }
 
     pub(crate) async fn wait_events(
         &self,
+        tenant: &str,
         after: &[Position; SHARDS],
         limit_per_shard: usize,
         wait: Duration,
     ) -> Result<EventsByShard, Error> {
-        let keys: Vec<String> = (0..SHARDS).map(layout::stream_key).collect();
+        let keys: Vec<String> = (0..SHARDS).map(|shard| layout::stream_key(tenant, shard)).collect();
         let mut cmd = redis::cmd("XREAD");
         // 0 would be for ever.
         cmd.arg("COUNT").arg(limit_per_shard).arg("BLOCK").arg(wait.as_millis().max(1).to_string()).arg("STREAMS");
@@ -121,11 +129,11 @@ impl RedisStore {
         Ok(found)
     }
 
-    pub(crate) async fn event_tails(&self) -> Result<[Position; SHARDS], Error> {
+    pub(crate) async fn event_tails(&self, tenant: &str) -> Result<[Position; SHARDS], Error> {
         let keeper = &self.shared.keeper;
         let mut pipeline = Pipeline::with_capacity(SHARDS);
         for shard in 0..SHARDS {
-            pipeline.cmd("XREVRANGE").arg(layout::stream_key(shard)).arg("+").arg("-").arg("COUNT").arg(1);
+            pipeline.cmd("XREVRANGE").arg(layout::stream_key(tenant, shard)).arg("+").arg("-").arg("COUNT").arg(1);
         }
         let mut tails = [Position::default(); SHARDS];
         for (tail, answer) in tails.iter_mut().zip(keeper.ask_all(&keeper.link()?, &pipeline).await?) {
@@ -145,20 +153,19 @@ impl RedisStore {
     ) -> Result<(), Error> {
         let keeper = &self.shared.keeper;
         let link = keeper.link()?;
-        let group = format!("{tenant}/{group}");
-        let known = (link.lineage, group.clone());
+        let known = (link.lineage, format!("{tenant}/{group}"));
         if !self.shared.groups.0.lock().contains(&known) {
             // From here on it holds every shard, also those it did not get to yet.
             let mut pipeline = Pipeline::with_capacity(SHARDS);
             for shard in 0..SHARDS {
-                pipeline.cmd("HSETNX").arg(layout::groups_key(shard)).arg(&group).arg(&[0u8; 14]);
+                pipeline.cmd("HSETNX").arg(layout::groups_key(tenant, shard)).arg(group).arg(&[0u8; 14]);
             }
             keeper.ask_all(&link, &pipeline).await?;
             self.shared.groups.0.lock().insert(known);
         }
-        let keys = [layout::stream_key(shard), layout::groups_key(shard)];
+        let keys = [layout::stream_key(tenant, shard), layout::groups_key(tenant, shard)];
         let mut call = keeper.scripts.call(Call::Commit, &keys.each_ref().map(String::as_str));
-        call.arg(&group).arg(layout::number(upto.ms)).arg(layout::number(upto.n));
+        call.arg(group).arg(layout::number(upto.ms)).arg(layout::number(upto.n));
         keeper.ask(&link, call).await.map(|_| ())
     }
 
@@ -166,7 +173,7 @@ impl RedisStore {
         let keeper = &self.shared.keeper;
         let mut pipeline = Pipeline::with_capacity(SHARDS);
         for shard in 0..SHARDS {
-            pipeline.cmd("HGET").arg(layout::groups_key(shard)).arg(format!("{tenant}/{group}"));
+            pipeline.cmd("HGET").arg(layout::groups_key(tenant, shard)).arg(group);
         }
         let mut positions = [Position::default(); SHARDS];
         for (position, answer) in positions.iter_mut().zip(keeper.ask_all(&keeper.link()?, &pipeline).await?) {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! im:{tenant/device}          hash, small enough to stay a listpack (every value ≤ 64 bytes)
-//!   i   revoked 1 · created_ms 7 · current public key 0 or 32
-//!   n   next public key 32                                                              while a change is under way
+//!   i   revoked 1 · created_ms 7 · current public key 0 or 32 · mac 16                  as in src/record_key.rs
+//!   n   next public key 32 · mac 16                                                     while a change is under way
 //!   s   epoch 7 · boot 8 · attempt 4 · fingerprint 16 · receive_limit 4 · seen_ms 7     from the first attach on
 //!   a   server's incarnation 8 · server's name                                          only while attached
 //!   b   epoch 7 · incarnation 8 · name of the session that the last attach replaced     while attached, if any
@@ -27,10 +27,10 @@
 //! im:d:{tenant}               sorted set of device ids, all of score 0
 //! im:i:{tenant/key}           idempotency key: hash 32, then when done: 1 · answer; expires
 //! im:f:{tenant/fingerprint}   interface
-//! im:e:{n}                    stream of shard n, field e: queue 8 · sequence 8 · fingerprint 16 · key 4 ·
+//! im:e:{tenant/n}             stream of the tenant's shard n, field e: queue 8 · sequence 8 · fingerprint 16 · key 4 ·
 //!                             length of device 1 · tenant/device · payload
-//! im:e:{n}:q                  hash: tenant/device → up to 2 × (queue 8 · last sequence 7), the newest last
-//! im:e:{n}:g                  hash: tenant/group → ms 7 · n 7
+//! im:e:{tenant/n}:q           hash: tenant/device → up to 2 × (queue 8 · last sequence 7), the newest last
+//! im:e:{tenant/n}:g           hash: consumer group → ms 7 · n 7
 //! im:n:{n}                    hash: role/name of a node → removed 1 · enrolled_ms 7 · public key 32
 //! im:n:{n}:j                  hash: id 8 of a join token → role 1 · expires_ms 7 · uses 4
 //! im:routes, im:servers       hash: name → until_ms 7 · incarnation 8 · description
@@ -72,16 +72,16 @@ pub(super) fn interface_key(tenant: &str, fingerprint: Fingerprint) -> String {
     format!("im:f:{{{tenant}/{fingerprint}}}")
 }
 
-pub(super) fn stream_key(shard: usize) -> String {
-    format!("im:e:{{{shard}}}")
+pub(super) fn stream_key(tenant: &str, shard: usize) -> String {
+    format!("im:e:{{{tenant}/{shard}}}")
 }
 
-pub(super) fn queues_key(shard: usize) -> String {
-    format!("im:e:{{{shard}}}:q")
+pub(super) fn queues_key(tenant: &str, shard: usize) -> String {
+    format!("im:e:{{{tenant}/{shard}}}:q")
 }
 
-pub(super) fn groups_key(shard: usize) -> String {
-    format!("im:e:{{{shard}}}:g")
+pub(super) fn groups_key(tenant: &str, shard: usize) -> String {
+    format!("im:e:{{{tenant}/{shard}}}:g")
 }
 
 /// The tokens of one tenant.

@@ -297,7 +297,7 @@ fn tls_client(info: ConnectionInfo, root_cert: Option<Vec<u8>>) -> Result<Client
         return Err(RedisError::from((ErrorKind::InvalidClientConfig, why)));
     }
     // Where the program chose a provider already, that one stays.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })
 }
 

@@ -127,6 +127,7 @@ const EXPIRY: &str = include_str!("scripts/device/expiry.lua");
 const DOUBT: &str = include_str!("scripts/device/doubt.lua");
 const LINEAGE: &str = include_str!("scripts/device/lineage.lua");
 const PAGE: &str = include_str!("scripts/device/page.lua");
+const KEYS: &str = include_str!("scripts/device/keys.lua");
 const LEAVE: &str = include_str!("scripts/device/leave.lua");
 const STATE: &str = include_str!("scripts/device/state.lua");
 
@@ -137,7 +138,7 @@ const TEXTS: [Text; 25] = [
     text(
         Call::Attach,
         ALLOW_OOM,
-        &[BASE, IDS, ENDS, TRIM, EXPIRY, DOUBT, LINEAGE, PAGE],
+        &[BASE, IDS, ENDS, TRIM, EXPIRY, DOUBT, LINEAGE, PAGE, KEYS],
         include_str!("scripts/attach.lua"),
     ),
     text(Call::Audit, ALLOW_OOM, &[], include_str!("scripts/audit.lua")),
@@ -148,11 +149,11 @@ const TEXTS: [Text; 25] = [
     text(Call::Idempotent, "", &[], include_str!("scripts/idempotent.lua")),
     text(Call::IdempotentDone, ALLOW_OOM, &[], include_str!("scripts/idempotent_done.lua")),
     text(Call::Lease, ALLOW_OOM, &[], include_str!("scripts/lease.lua")),
-    text(Call::NextKey, ALLOW_OOM, &[], include_str!("scripts/next_key.lua")),
-    text(Call::PromoteKey, ALLOW_OOM, &[], include_str!("scripts/promote_key.lua")),
-    text(Call::Provision, "", &[], include_str!("scripts/provision.lua")),
+    text(Call::NextKey, ALLOW_OOM, &[BASE, KEYS], include_str!("scripts/next_key.lua")),
+    text(Call::PromoteKey, ALLOW_OOM, &[BASE, KEYS], include_str!("scripts/promote_key.lua")),
+    text(Call::Provision, "", &[BASE, ENDS, EXPIRY, LEAVE, KEYS], include_str!("scripts/provision.lua")),
     text(Call::Read, ALLOW_OOM, &[BASE, IDS, ENDS, EXPIRY, PAGE], include_str!("scripts/read.lua")),
-    text(Call::Reassert, ALLOW_OOM, &[BASE, DOUBT, LINEAGE], include_str!("scripts/reassert.lua")),
+    text(Call::Reassert, ALLOW_OOM, &[BASE, DOUBT, LINEAGE, KEYS], include_str!("scripts/reassert.lua")),
     text(Call::Remove, ALLOW_OOM, &[BASE], include_str!("scripts/remove.lua")),
     text(Call::RemoveNode, ALLOW_OOM, &[], include_str!("scripts/remove_node.lua")),
     text(Call::Restore, ALLOW_OOM, &[], include_str!("scripts/restore.lua")),

@@ -4,5 +4,6 @@
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 
+mod records;
 mod roles;
 mod tls;

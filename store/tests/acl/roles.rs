@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Fingerprint, TokenId};
+use imlink_protocol::id::{Cursor, Fingerprint, KeyMark, TokenId};
 use imlink_protocol::key::Key;
 use imlink_store::acl::{Role, rules};
 use imlink_store::audit::AuditRecord;
@@ -21,13 +21,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 const INTERFACE: Fingerprint = Fingerprint([7; 16]);
 
 /// A Redis that nobody enters without a password, with a user for each role, and one who may look.
-struct Guarded {
+pub(crate) struct Guarded {
     server: RedisServer,
     root: redis::Connection,
 }
 
 impl Guarded {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let server = RedisServer::start();
         for role in Role::ALL {
             server.set_user(role.name(), &[role]);
@@ -41,12 +41,16 @@ impl Guarded {
     }
 
     /// The store as `role` opens it; in a database of its own choice, which is one more command.
-    async fn open(&self, role: Role) -> Store {
-        let url = format!("{}1", self.server.url_of(role.name()));
-        Store::redis(&url, Config::default()).await.unwrap_or_else(|error| panic!("{role} cannot connect: {error}"))
+    pub(crate) async fn open(&self, role: Role) -> Store {
+        self.open_with(role, Config::default()).await
     }
 
-    fn raw(&self, role: Role) -> redis::Connection {
+    pub(crate) async fn open_with(&self, role: Role, config: Config) -> Store {
+        let url = format!("{}1", self.server.url_of(role.name()));
+        Store::redis(&url, config).await.unwrap_or_else(|error| panic!("{role} cannot connect: {error}"))
+    }
+
+    pub(crate) fn raw(&self, role: Role) -> redis::Connection {
         let client = redis::Client::open(format!("{}1", self.server.url_of(role.name()))).expect("is an address");
         client.get_connection().expect("it answers")
     }
@@ -63,7 +67,7 @@ impl Guarded {
     }
 }
 
-fn lamp() -> DeviceKey {
+pub(crate) fn lamp() -> DeviceKey {
     DeviceKey::single("lamp").expect("is a device id")
 }
 
@@ -93,9 +97,9 @@ async fn as_route(store: &Store) {
     store.cancel(&lamp(), last.id).await.expect("cancel");
     store.idempotent("-", "key", [1; 32]).await.expect("idempotent");
     store.idempotent_done("-", "key", b"answer").await.expect("idempotent_done");
-    store.read_events(0, Position::default(), 10).await.expect("read_events");
-    store.wait_events(&[Position::default(); SHARDS], 10, Duration::from_millis(1)).await.expect("wait_events");
-    store.event_tails().await.expect("event_tails");
+    store.read_events("-", 0, Position::default(), 10).await.expect("read_events");
+    store.wait_events("-", &[Position::default(); SHARDS], 10, Duration::from_millis(1)).await.expect("wait_events");
+    store.event_tails("-").await.expect("event_tails");
     store.commit_events("-", "group", 0, Position { ms: 1, n: 0 }).await.expect("commit_events");
     store.committed_events("-", "group").await.expect("committed_events");
     store.interface("-", INTERFACE).await.expect("interface");
@@ -162,6 +166,7 @@ async fn as_server(store: &Store) {
         server_incarnation: 1,
         incarnation: 2,
         attempt,
+        key: KeyMark::PLAIN,
         epoch_floor: 0,
         cursor: Cursor::default(),
         fingerprint: Fingerprint::NONE,
@@ -293,9 +298,9 @@ fn no_role_gets_by_a_command_of_its_own_what_its_rules_keep_from_it() {
         (&[Role::Server], &["ZREM", "im:t:{tokens}:r", "x"]),
         (&[Role::Admin], &["HGET", "im:t:{tokens}", "x"]),
         (&[Role::Server, Role::Route, Role::Gateway], &["SET", "im:n:{n}", "x"]),
-        (&[Role::Server], &["XREAD", "STREAMS", "im:e:{0}", "0"]),
+        (&[Role::Server], &["XREAD", "STREAMS", "im:e:{-/0}", "0"]),
         (&[Role::Admin], &["HGET", "im:{-/lamp}", "i"]),
-        (&[Role::Admin], &["XRANGE", "im:e:{0}", "-", "+"]),
+        (&[Role::Admin], &["XRANGE", "im:e:{-/0}", "-", "+"]),
     ];
     for (roles, words) in cases {
         let [name, arguments @ ..] = words else { panic!("a command has a name") };

@@ -41,6 +41,7 @@ pub(crate) fn reassertion(device: &DeviceKey, epoch: Epoch) -> Reassert {
         epoch,
         incarnation: hello.incarnation,
         attempt: hello.attempt,
+        key: hello.key,
         fingerprint: hello.fingerprint,
         receive_limit: hello.receive_limit,
         sent: Cursor::default(),

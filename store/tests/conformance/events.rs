@@ -6,7 +6,7 @@ use bytes::Bytes;
 use imlink_protocol::id::Fingerprint;
 use imlink_protocol::key::Key;
 use imlink_store::event::{Event, EventBatch, EventsStored, Position, SHARDS, shard_of};
-use imlink_store::session::Attach;
+use imlink_store::session::{Attach, Proof};
 use imlink_store::{DeviceKey, Store};
 
 use crate::behaviours;
@@ -25,6 +25,8 @@ behaviours!(
     a_wait_ends_with_the_next_event,
     a_wait_ends_in_time_when_nothing_comes,
     tails_are_behind_every_event,
+    tenants_have_shards_of_their_own,
+    a_wait_is_not_woken_by_another_tenant,
 );
 
 fn batch(device: &DeviceKey, queue: u64, sequences: impl IntoIterator<Item = u64>) -> EventBatch {
@@ -38,7 +40,7 @@ async fn store_batch(store: &Store, batch: EventBatch) -> EventsStored {
 }
 
 async fn all(store: &Store, device: &DeviceKey) -> Vec<(Position, Event)> {
-    store.read_events(shard_of(device), Position::default(), 1000).await.expect("store")
+    store.read_events(device.tenant(), shard_of(device), Position::default(), 1000).await.expect("store")
 }
 
 async fn sequences(store: &Store, device: &DeviceKey) -> Vec<u64> {
@@ -57,7 +59,7 @@ async fn events_are_read_in_order_as_they_were_given(store: Store) {
         assert_eq!(event.payload, format!("event {sequence}"));
         assert_eq!(event.stored_ms, position.ms);
     }
-    let behind = store.read_events(shard_of(&device), read[0].0, 1).await.expect("store");
+    let behind = store.read_events("-", shard_of(&device), read[0].0, 1).await.expect("store");
     assert_eq!(behind, read[1..2]);
 }
 
@@ -156,10 +158,10 @@ async fn a_group_holds_shards_it_did_not_get_to_yet(store: Store) {
 
 async fn a_wait_ends_with_the_next_event(store: Store) {
     let device = lamp(&store).await;
-    let tails = store.event_tails().await.expect("store");
+    let tails = store.event_tails("-").await.expect("store");
     let waiting = {
         let store = store.clone();
-        tokio::spawn(async move { store.wait_events(&tails, 10, Duration::from_secs(20)).await.expect("store") })
+        tokio::spawn(async move { store.wait_events("-", &tails, 10, Duration::from_secs(20)).await.expect("store") })
     };
     tokio::time::sleep(Duration::from_millis(50)).await;
     store_batch(&store, batch(&device, 1, 1..=2)).await;
@@ -170,17 +172,50 @@ async fn a_wait_ends_with_the_next_event(store: Store) {
 }
 
 async fn a_wait_ends_in_time_when_nothing_comes(store: Store) {
-    let tails = store.event_tails().await.expect("store");
-    let found = store.wait_events(&tails, 10, Duration::from_millis(30)).await.expect("store");
+    let tails = store.event_tails("-").await.expect("store");
+    let found = store.wait_events("-", &tails, 10, Duration::from_millis(30)).await.expect("store");
     assert_eq!(found, []);
 }
 
 async fn tails_are_behind_every_event(store: Store) {
     let device = lamp(&store).await;
-    assert_eq!(store.event_tails().await.expect("store"), [Position::default(); SHARDS]);
+    assert_eq!(store.event_tails("-").await.expect("store"), [Position::default(); SHARDS]);
     store_batch(&store, batch(&device, 1, 1..=4)).await;
     let shard = shard_of(&device);
-    let tail = store.event_tails().await.expect("store")[shard];
+    let tail = store.event_tails("-").await.expect("store")[shard];
     assert_eq!(Some(tail), all(&store, &device).await.last().map(|(position, _)| *position));
-    assert_eq!(store.read_events(shard, tail, 10).await.expect("store"), []);
+    assert_eq!(store.read_events("-", shard, tail, 10).await.expect("store"), []);
+}
+
+/// A device of `tenant` whose events go to the shard of that number.
+async fn in_shard(store: &Store, tenant: &str, shard: usize) -> DeviceKey {
+    let mut named = (0..).map(|number| DeviceKey::new(tenant, &format!("lamp-{number}")).expect("is a device id"));
+    let device = named.find(|device| shard_of(device) == shard).expect("one of so many");
+    store.provision(&device, Proof::Plain).await.expect("store");
+    device
+}
+
+async fn tenants_have_shards_of_their_own(store: Store) {
+    let (one, other) = (in_shard(&store, "-", 7).await, in_shard(&store, "acme", 7).await);
+    // A group of one tenant that never goes on, and a shard of it that is full.
+    store.commit_events("-", "idle", 7, Position { ms: 1, n: 0 }).await.expect("store");
+    store_batch(&store, batch(&one, 1, 1..=100)).await;
+    assert_eq!(store_batch(&store, batch(&one, 1, 101..=102)).await, EventsStored::Full);
+    assert_eq!(store.event_tails("acme").await.expect("store"), [Position::default(); SHARDS]);
+    assert_eq!(store_batch(&store, batch(&other, 1, 1..=3)).await, EventsStored::UpTo(3), "there is room");
+    assert_eq!(sequences(&store, &other).await, [1, 2, 3]);
+    assert!(all(&store, &one).await.iter().all(|(_, event)| event.device == one), "nobody else's");
+    let last = all(&store, &other).await[1].0;
+    store.commit_events("acme", "billing", 7, last).await.expect("store");
+    assert_eq!(sequences(&store, &other).await, [3], "only its own groups hold it");
+    assert_eq!(sequences(&store, &one).await.len(), 100, "and it holds nobody else's");
+    assert_eq!(store.committed_events("-", "billing").await.expect("store"), [Position::default(); SHARDS]);
+}
+
+async fn a_wait_is_not_woken_by_another_tenant(store: Store) {
+    let device = lamp(&store).await;
+    let tails = store.event_tails("acme").await.expect("store");
+    store_batch(&store, batch(&device, 1, 1..=2)).await;
+    let found = store.wait_events("acme", &tails, 10, Duration::from_millis(30)).await.expect("store");
+    assert_eq!(found, []);
 }

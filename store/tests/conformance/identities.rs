@@ -1,8 +1,8 @@
 //! Who is provisioned.
 
-use imlink_protocol::id::{Cursor, Fingerprint, MessageId};
+use imlink_protocol::id::{Cursor, Fingerprint, KeyMark, MessageId};
 use imlink_store::mailbox::{Appended, Cancelled, Read};
-use imlink_store::session::{Attach, Attached, Head, NextKey, Promoted, Proof, Provisioned, Reasserted};
+use imlink_store::session::{Attach, Attached, Head, NextKey, Promoted, Proof, Provisioned, Reassert, Reasserted};
 use imlink_store::{DeviceKey, Store};
 
 use crate::behaviours;
@@ -10,7 +10,10 @@ use crate::scene::*;
 
 behaviours!(
     a_device_shows_how_it_was_provisioned,
-    provisioning_again_replaces_the_proof_and_keeps_mailbox_and_session,
+    provisioning_again_with_the_same_key_keeps_mailbox_and_session,
+    another_current_key_ends_the_session_of_the_former_one_and_keeps_the_mailbox,
+    a_ticket_of_a_removed_device_stays_of_no_use_when_its_id_gets_another_key,
+    a_ticket_ends_when_the_next_key_takes_the_place_of_its_own,
     an_unknown_device_is_refused_everywhere,
     a_revoked_device_is_refused_and_its_session_is_returned,
     provisioning_again_leaves_a_revocation_in_place,
@@ -32,11 +35,11 @@ async fn a_device_shows_how_it_was_provisioned(store: Store) {
     let proof = Proof::key([5; 32]);
     assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Created);
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!((identity.proof, identity.revoked, identity.session, identity.epoch), (proof, false, None, 0));
+    assert_eq!((identity.proof, identity.revoked, identity.session, identity.epoch), (Ok(proof), false, None, 0));
     assert_eq!((identity.seen_ms, identity.receive_limit, identity.mailbox), (0, 0, Head::default()));
     assert!(identity.created_ms.abs_diff(store.now_ms().await.expect("store")) < 10_000);
 
-    let stated = Attach { fingerprint: Fingerprint([7; 16]), ..hello(&device) };
+    let stated = Attach { fingerprint: Fingerprint([7; 16]), ..by(5, &device) };
     let new = attach(&store, &stated).await;
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
     let session = identity.session.expect("attached");
@@ -46,17 +49,69 @@ async fn a_device_shows_how_it_was_provisioned(store: Store) {
     assert!(identity.seen_ms >= identity.created_ms);
 }
 
-async fn provisioning_again_replaces_the_proof_and_keeps_mailbox_and_session(store: Store) {
-    let device = lamp(&store).await;
-    let new = attach(&store, &hello(&device)).await;
+async fn provisioning_again_with_the_same_key_keeps_mailbox_and_session(store: Store) {
+    let device = keyed(&store, 5, None).await;
+    let new = attach(&store, &by(5, &device)).await;
     let ids = fill(&store, &device, 2).await;
     let created_ms = store.identity(&device).await.expect("store").expect("provisioned").created_ms;
-    let proof = Proof::key([6; 32]);
-    assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Updated);
+    let proof = Proof::Keys { current: [5; 32], next: Some([6; 32]) };
+    assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Updated { ended: None });
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!((identity.proof, identity.created_ms), (proof, created_ms));
+    assert_eq!((identity.proof, identity.created_ms), (Ok(proof), created_ms));
     assert_eq!(identity.session.expect("still attached").epoch, new.epoch);
     assert_eq!((identity.mailbox.last, identity.mailbox.waiting), (ids[1].sequence, 2));
+}
+
+async fn another_current_key_ends_the_session_of_the_former_one_and_keeps_the_mailbox(store: Store) {
+    let proofs = [Proof::key([6; 32]), Proof::Plain, Proof::key([7; 32])];
+    let (device, mut mark) = (keyed(&store, 5, None).await, KeyMark([5; 8]));
+    fill(&store, &device, 2).await;
+    for (attempt, proof) in (1..).zip(proofs) {
+        let former = Attach { key: mark, attempt, ..hello(&device) };
+        let epoch = attach(&store, &former).await.epoch;
+        let provisioned = store.provision(&device, proof).await.expect("store");
+        let Provisioned::Updated { ended: Some(ended) } = provisioned else { panic!("{provisioned:?}") };
+        assert_eq!((ended.server.as_str(), ended.epoch), ("a", epoch));
+        let identity = store.identity(&device).await.expect("store").expect("provisioned");
+        assert_eq!((identity.proof, identity.session, identity.mailbox.waiting), (Ok(proof), None, 2));
+        // The holder of the former key has a ticket, its boot and the next number.
+        let again = Attach { attempt: attempt + 1, epoch_floor: epoch, ..former };
+        assert_eq!(store.attach(&again).await.expect("store"), Attached::OtherKey);
+        let held = Reassert { key: mark, attempt, ..crate::attaching::reassertion(&device, epoch) };
+        assert_eq!(store.reassert(&[held]).await.expect("store"), [Reasserted::Lost]);
+        assert_eq!(store.provision(&device, proof).await.expect("store"), Provisioned::Updated { ended: None });
+        mark = match proof {
+            Proof::Plain => KeyMark::PLAIN,
+            Proof::Keys { current, .. } => KeyMark::of(&current),
+        };
+    }
+    attach(&store, &Attach { attempt: 9, ..by(7, &device) }).await;
+}
+
+async fn a_ticket_of_a_removed_device_stays_of_no_use_when_its_id_gets_another_key(store: Store) {
+    let device = keyed(&store, 5, None).await;
+    let epoch = attach(&store, &by(5, &device)).await.epoch;
+    store.remove(&device).await.expect("store").expect("it was there");
+    keyed(&store, 6, None).await;
+    for (incarnation, attempt) in [(hello(&device).incarnation, 2), (77, 1)] {
+        let again = Attach { incarnation, attempt, epoch_floor: epoch + 1000, ..by(5, &device) };
+        assert_eq!(store.attach(&again).await.expect("store"), Attached::OtherKey);
+    }
+    let held = Reassert { key: KeyMark([5; 8]), ..crate::attaching::reassertion(&device, epoch) };
+    assert_eq!(store.reassert(&[held]).await.expect("store"), [Reasserted::Lost]);
+    attach(&store, &by(6, &device)).await;
+}
+
+async fn a_ticket_ends_when_the_next_key_takes_the_place_of_its_own(store: Store) {
+    let device = keyed(&store, 5, Some(6)).await;
+    let first = attach(&store, &by(5, &device)).await.epoch;
+    let next = Attach { attempt: 2, epoch_floor: first, ..by(6, &device) };
+    let epoch = attach(&store, &next).await.epoch;
+    attach(&store, &Attach { attempt: 3, epoch_floor: epoch, ..by(5, &device) }).await;
+    store.promote_key(&device, &[6; 32]).await.expect("store");
+    let late = Attach { attempt: 4, epoch_floor: epoch + 1000, ..by(5, &device) };
+    assert_eq!(store.attach(&late).await.expect("store"), Attached::OtherKey);
+    attach(&store, &Attach { attempt: 5, epoch_floor: epoch, ..by(6, &device) }).await;
 }
 
 async fn an_unknown_device_is_refused_everywhere(store: Store) {
@@ -95,9 +150,12 @@ async fn a_revoked_device_is_refused_and_its_session_is_returned(store: Store) {
 async fn provisioning_again_leaves_a_revocation_in_place(store: Store) {
     let device = lamp(&store).await;
     store.revoke(&device).await.expect("store");
-    assert_eq!(store.provision(&device, Proof::key([5; 32])).await.expect("store"), Provisioned::Updated);
+    assert_eq!(
+        store.provision(&device, Proof::key([5; 32])).await.expect("store"),
+        Provisioned::Updated { ended: None }
+    );
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!((identity.proof, identity.revoked), (Proof::key([5; 32]), true));
+    assert_eq!((identity.proof, identity.revoked), (Ok(Proof::key([5; 32])), true));
     assert_eq!(store.append(&message(&device, 1)).await.expect("store"), Appended::Revoked);
     assert_eq!(store.attach(&hello(&device)).await.expect("store"), Attached::Revoked);
 }
@@ -114,8 +172,13 @@ async fn restoring_lifts_a_revocation_and_changes_nothing_else(store: Store) {
     assert_eq!(store.restore(&device).await.expect("store"), Some(false), "repeating it is harmless");
     assert_eq!(store.identity(&device).await.expect("store"), before);
     append(&store, &message(&device, 1)).await;
-    attach(&store, &hello(&device)).await;
+    attach(&store, &by(6, &device)).await;
     assert_eq!(store.restore(&DeviceKey::single("nobody").expect("an id")).await.expect("store"), None);
+}
+
+/// A first attachment by a key.
+fn by(key: u8, device: &DeviceKey) -> Attach {
+    Attach { key: KeyMark([key; 8]), ..hello(device) }
 }
 
 /// A device with these keys.
@@ -128,7 +191,7 @@ async fn keyed(store: &Store, current: u8, next: Option<u8>) -> DeviceKey {
 
 /// First bytes of a device's keys.
 async fn keys(store: &Store, device: &DeviceKey) -> (u8, Option<u8>) {
-    match store.identity(device).await.expect("store").expect("provisioned").proof {
+    match store.identity(device).await.expect("store").expect("provisioned").proof.expect("written by the store") {
         Proof::Keys { current, next } => (current[0], next.map(|key| key[0])),
         Proof::Plain => panic!("it has keys"),
     }
@@ -163,7 +226,7 @@ async fn a_next_key_follows_only_a_key(store: Store) {
     assert_eq!(store.set_next_key(&device, &[2; 32]).await.expect("store"), NextKey::Plain);
     assert_eq!(store.promote_key(&device, &[2; 32]).await.expect("store"), Promoted::OtherKey);
     let identity = store.identity(&device).await.expect("store").expect("provisioned");
-    assert_eq!(identity.proof, Proof::Plain);
+    assert_eq!(identity.proof, Ok(Proof::Plain));
     let device = keyed(&store, 1, None).await;
     assert_eq!(store.set_next_key(&device, &[1; 32]).await.expect("store"), NextKey::Current);
     assert_eq!(keys(&store, &device).await, (1, None));

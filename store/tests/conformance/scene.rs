@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Epoch, Fingerprint, MessageId, TokenId};
+use imlink_protocol::id::{Cursor, Epoch, Fingerprint, KeyMark, MessageId, TokenId};
 use imlink_protocol::key::Key;
 use imlink_protocol::message::Code;
 use imlink_store::acl::Role;
 use imlink_store::mailbox::{Acknowledge, Append, Appended, Read, State, Stored};
 use imlink_store::session::{Attach, Attached, NewSession, Proof};
-use imlink_store::{Config, DeviceKey, Store};
+use imlink_store::{Config, DeviceKey, RecordKey, Store};
 
 use crate::redis_server::RedisServer;
 
 /// Small limits, so that tests reach them.
 pub(crate) fn config() -> Config {
-    Config { events_per_shard_max: 100, ..Config::default() }
+    Config { events_per_shard_max: 100, record_keys: vec![RecordKey::derive(b"secret")], ..Config::default() }
 }
 
 /// Opens the store as a user who may do what the roles' rules say and nothing else: a command that the rules do not
@@ -40,6 +40,7 @@ pub(crate) fn hello(device: &DeviceKey) -> Attach {
         server_incarnation: 0xa000_0000_0000_0001,
         incarnation: 0xb000_0000_0000_0001,
         attempt: 1,
+        key: KeyMark::PLAIN,
         epoch_floor: 0,
         cursor: Cursor::default(),
         fingerprint: Fingerprint::NONE,

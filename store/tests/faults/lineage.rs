@@ -1,6 +1,6 @@
 //! Redis lost some or all of its newest contents: a generation is opened, nothing newer is lost.
 
-use imlink_protocol::id::{Cursor, MessageId};
+use imlink_protocol::id::{Cursor, KeyMark, MessageId};
 use imlink_store::mailbox::{Acknowledge, Appended, State};
 use imlink_store::session::{Attach, Reassert, Reasserted};
 
@@ -120,6 +120,7 @@ async fn an_acknowledgement_in_flight_over_a_restart_is_one() {
         epoch: session.epoch,
         incarnation: 0xb1,
         attempt: 1,
+        key: KeyMark::PLAIN,
         fingerprint: Fingerprint::NONE,
         receive_limit: 4096,
         sent,

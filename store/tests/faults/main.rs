@@ -12,7 +12,7 @@ mod refusals;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use imlink_protocol::id::{Cursor, Fingerprint, TokenId};
+use imlink_protocol::id::{Cursor, Fingerprint, KeyMark, TokenId};
 use imlink_protocol::key::Key;
 use imlink_store::mailbox::{Append, Appended, Stored};
 use imlink_store::session::{Attach, Attached, NewSession, Proof};
@@ -55,6 +55,7 @@ fn hello(device: &DeviceKey, attempt: u32) -> Attach {
         server_incarnation: 0xa1,
         incarnation: 0xb1,
         attempt,
+        key: KeyMark::PLAIN,
         epoch_floor: 0,
         cursor: Cursor::default(),
         fingerprint: Fingerprint::NONE,

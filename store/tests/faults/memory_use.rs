@@ -30,7 +30,7 @@ async fn a_device_with_one_waiting_message_costs_at_most_600_bytes() {
     store.provision(&key, Proof::key([9; 32])).await.expect("store");
     let provisioned = bytes_of(&server, &key).await;
     let stated = Fingerprint([7; 16]);
-    attach(&store, &Attach { fingerprint: stated, ..hello(&key, 1) }).await;
+    attach(&store, &Attach { fingerprint: stated, key: KeyMark([9; 8]), ..hello(&key, 1) }).await;
     let attached = bytes_of(&server, &key).await;
     append(&store, &Append { ttl_s: 60, fingerprint: stated, token: TokenId([7; 8]), ..message(&key, 1) }).await;
     let waiting = bytes_of(&server, &key).await;
@@ -50,7 +50,7 @@ async fn a_device_in_use_for_long_stays_a_listpack() {
     let key = device("sensor-0123456789ab");
     store.provision(&key, Proof::key([9; 32])).await.expect("store");
     for n in 1..=40 {
-        let new = attach(&store, &hello(&key, n as u32)).await;
+        let new = attach(&store, &Attach { key: KeyMark([9; 8]), ..hello(&key, n as u32) }).await;
         let id = append(&store, &Append { ttl_s: 60, ..message(&key, n) }).await.id;
         let ack = imlink_store::mailbox::Acknowledge {
             device: key.clone(),

@@ -102,16 +102,16 @@ async fn scripts_that_redis_forgot_are_made_known_again() {
 async fn a_blocking_read_fails_when_redis_is_killed_and_works_again_when_it_is_back() {
     let mut server = RedisServer::start();
     let store = open(&server).await;
-    let tails = store.event_tails().await.expect("store");
+    let tails = store.event_tails("-").await.expect("store");
     let waiting = {
         let store = store.clone();
-        tokio::spawn(async move { store.wait_events(&tails, 10, Duration::from_secs(30)).await })
+        tokio::spawn(async move { store.wait_events("-", &tails, 10, Duration::from_secs(30)).await })
     };
     tokio::time::sleep(Duration::from_millis(100)).await;
     server.kill();
     let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("ends").expect("joined");
     assert!(matches!(answer, Err(Error::Away(_))), "{answer:?}");
     server.restart();
-    let found = repeat(async || store.wait_events(&tails, 10, Duration::from_millis(10)).await).await;
+    let found = repeat(async || store.wait_events("-", &tails, 10, Duration::from_millis(10)).await).await;
     assert_eq!(found, []);
 }

@@ -29,21 +29,36 @@ class Peer:
 
     name: str
     wire: str
-    command: object  # (port, folder for its files) -> argument list
+    command: object  # (port, folder for its files, with `tls` also its port for devices) -> argument list
     version: object  # () -> words for the table's head
     program: str = ""  # for a peer that is installed, not built
     package: str = ""  # the Debian package that holds it
     groups: tuple = ("push", "idle", "events", "attach")  # what of it is measured
+    tls: bool = False  # devices come over TLS, to a port of their own
     one_at_a_time: bool = False  # a backend connection for each push in flight
 
     @contextlib.contextmanager
     def run(self, prefix):
         """Starts the server, waits until it listens, and stops exactly it afterwards."""
         with tempfile.TemporaryDirectory(prefix="imlink-bench-") as folder:
-            port = machine.free_port()
-            command = [*prefix, *self.command(port, Path(folder))]
-            with started(self.name, command, Path(folder), listens_at(port)) as process:
-                yield Running(port, [process.pid])
+            port, folder, arguments = machine.free_port(), Path(folder), []
+            devices = port
+            if self.tls:
+                devices = machine.free_port()
+                arguments = ["--backend-server", f"127.0.0.1:{port}", "--trust", certificate(folder)]
+            command = [*prefix, *self.command(port, folder, *([devices] if self.tls else []))]
+            with started(self.name, command, folder, listens_at(port)) as process:
+                yield Running(devices, [process.pid], arguments)
+
+
+def certificate(folder):
+    """A fresh self-signed certificate for loopback, P-256, and its key beside it."""
+    file = folder / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", folder / "key.pem", "-out", file]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
 
 
 @contextlib.contextmanager
@@ -135,11 +150,12 @@ def stop(process):
         process.wait()
 
 
-def mosquitto(port, folder):
+def mosquitto(port, folder, tls_port=None):
     """Persistence off, no limit on messages in flight, NODELAY on: its fastest honest form."""
     config = folder / "mosquitto.conf"
+    tls = f"listener {tls_port} 127.0.0.1\ncertfile {folder}/certificate.pem\nkeyfile {folder}/key.pem\n"
     config.write_text(
-        f"listener {port} 127.0.0.1\n"
+        f"listener {port} 127.0.0.1\n{tls if tls_port else ''}"
         "allow_anonymous true\n"
         "persistence false\n"
         "max_inflight_messages 0\n"
@@ -192,6 +208,8 @@ def known(programs):
         Imlink("imlink-redis", "imlink", imlink, lambda: f"gateway on Redis {redis_version()}, binary backend link",
                "redis-server", "redis-server", groups=("push", "events", "attach"), redis=True),
         Peer("mosquitto", "mqtt", mosquitto, mosquitto_version, "mosquitto", "mosquitto"),
+        Peer("mosquitto-tls", "mqtt-tls", mosquitto, lambda: "the same, devices over TLS 1.3, certificate P-256",
+             "mosquitto", "mosquitto", tls=True),
         Peer("nats", "nats", nats, nats_version, "nats-server", "nats-server"),
         Peer("rumqttd", "mqtt", built("bench-rumqttd"), rumqttd_version),
         Peer("floor-tokio", "raw", built("floor-tokio"), lambda: "task and channel per connection"),

@@ -8,7 +8,7 @@
 //!             ↓   ↓
 //!       connection  poller
 //!             ↓
-//!            wire                   imlink · imlink-http · mqtt · nats · raw
+//!            wire                   imlink · imlink-http · mqtt · nats · raw · tls around one of them
 //! ```
 //!
 //! The same engine plays every protocol, so the generator costs each of them alike, and the figure

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,7 +10,7 @@ use imlink_bench::fleet::Target;
 use imlink_bench::usage::Server;
 use imlink_bench::wire::imlink::Imlink;
 use imlink_bench::wire::imlink_http::ImlinkHttp;
-use imlink_bench::wire::{Wire, mqtt::Mqtt, nats::Nats, raw::Raw};
+use imlink_bench::wire::{Wire, mqtt::Mqtt, nats::Nats, raw::Raw, tls, tls::Tls};
 use imlink_bench::{events, hold, idle, pace, provision, push};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
@@ -37,6 +38,9 @@ struct ServerArgs {
     /// imlink's HTTP API, over which the devices are provisioned first.
     #[arg(long)]
     provision: Option<SocketAddr>,
+    /// Certificates that devices trust, as PEM.
+    #[arg(long, required_if_eq("wire", "mqtt-tls"))]
+    trust: Option<PathBuf>,
     /// A process of the server, whose CPU and memory are measured; may be given several times.
     #[arg(long, required = true)]
     pid: Vec<u32>,
@@ -51,6 +55,7 @@ enum WireName {
     ImlinkSealed,
     ImlinkHttp,
     Mqtt,
+    MqttTls,
     Nats,
     Raw,
 }
@@ -139,11 +144,15 @@ fn run(cli: Cli) -> anyhow::Result<String> {
         Target { devices: cli.server.server, backends: cli.server.backend_server.unwrap_or(cli.server.server) };
     let server = Server::new(cli.server.pid, cli.server.store_pid);
     let provision = cli.server.provision;
+    if let Some(file) = &cli.server.trust {
+        tls::trust(file)?;
+    }
     let report = match cli.server.wire {
         WireName::Imlink => measure::<Imlink<false>>(target, &server, provision, cli.measure)?,
         WireName::ImlinkSealed => measure::<Imlink<true>>(target, &server, provision, cli.measure)?,
         WireName::ImlinkHttp => measure::<ImlinkHttp>(target, &server, provision, cli.measure)?,
         WireName::Mqtt => measure::<Mqtt>(target, &server, provision, cli.measure)?,
+        WireName::MqttTls => measure::<Tls<Mqtt>>(target, &server, provision, cli.measure)?,
         WireName::Nats => measure::<Nats>(target, &server, provision, cli.measure)?,
         WireName::Raw => measure::<Raw>(target, &server, provision, cli.measure)?,
     };

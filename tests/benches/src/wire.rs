@@ -9,6 +9,7 @@ pub mod imlink_http;
 pub mod mqtt;
 pub mod nats;
 pub mod raw;
+pub mod tls;
 
 /// Bytes of a pushed command's payload; the first eight are its request number.
 pub const COMMAND_LEN: usize = 16;

@@ -23,6 +23,7 @@ const HOST: &str = "10.0.2.2";
 #[derive(Clone, Debug)]
 pub struct Setup {
     device: String,
+    image: PathBuf,
     routes: Vec<SocketAddr>,
     arguments: Vec<String>,
     qemu: Vec<String>,
@@ -50,7 +51,20 @@ impl Setup {
 
     /// A device without a key, whose links are plain.
     pub fn plain(device: &str, routes: &[SocketAddr]) -> Self {
-        Self { device: device.into(), routes: routes.to_vec(), arguments: Vec::new(), qemu: Vec::new() }
+        Self {
+            device: device.into(),
+            image: firmware(),
+            routes: routes.to_vec(),
+            arguments: Vec::new(),
+            qemu: Vec::new(),
+        }
+    }
+
+    /// Another image than the example's.
+    #[must_use]
+    pub fn of(mut self, image: &Path) -> Self {
+        self.image = image.into();
+        self
     }
 
     /// Another argument of the firmware, `name=value`.
@@ -169,7 +183,7 @@ fn power_on(setup: &Setup, folder: &Path) -> Process {
         ("-semihosting-config", semihosting),
     ];
     let mut arguments: Vec<String> = fixed.into_iter().flat_map(|(name, value)| [name.into(), value]).collect();
-    arguments.extend(["-kernel".into(), firmware().display().to_string()]);
+    arguments.extend(["-kernel".into(), setup.image.display().to_string()]);
     arguments.extend(setup.qemu.iter().cloned());
     Process::start("qemu", Path::new("qemu-system-arm"), arguments, &folder.join("log"))
 }

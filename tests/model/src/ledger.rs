@@ -27,6 +27,8 @@ pub enum Violation {
     CallLate(u8),
     /// Promise 4: `offline` for a call that ran, or whose device was attached all along.
     CallDenied(u8),
+    /// Promise 4: `disconnected`, that is "may have run", for a call that no living server was asked for.
+    CallDoubted(u8),
     /// Promise 5: an event is counted twice.
     EventTwice(u8),
     /// Promise 5: an event is gone from the device and not in the stream.
@@ -67,6 +69,8 @@ pub(crate) struct Message {
 pub(crate) struct CallFacts {
     pub(crate) ran: u8,
     pub(crate) deadline_passed: bool,
+    /// It went to a server that lived.
+    pub(crate) asked: bool,
     /// The device was not attached at some time during the call.
     pub(crate) away: bool,
 }
@@ -144,6 +148,9 @@ impl World {
         let facts = &self.ledger.calls[usize::from(call)];
         if answer == Answer::Offline && (facts.ran > 0 || !facts.away) {
             return Err(Violation::CallDenied(call));
+        }
+        if answer == Answer::Disconnected && !facts.asked {
+            return Err(Violation::CallDoubted(call));
         }
         Ok(())
     }

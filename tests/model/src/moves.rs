@@ -130,12 +130,18 @@ impl World {
         self.sends.iter().any(|s| s.phase == crate::world::SendPhase::Retrying)
     }
 
+    /// Whether the device has a ticket that names the newest epoch, and no server has read it.
+    fn logs_in(&self) -> bool {
+        let own = self.device.connection.and_then(|number| self.connection(number));
+        own.is_some_and(|c| !c.greeted && c.hello.floor == self.store.epoch)
+    }
+
     fn store_moves(&self, scenario: &Scenario, out: &mut Vec<Move>) {
         let left = &self.left;
         if left.backups > 0 {
             out.push(Move::Backup);
         }
-        if left.rollbacks > 0 {
+        if left.rollbacks > 0 && (!scenario.under_login || self.logs_in()) {
             out.push(Move::Rollback);
         }
         if left.unnoticed > 0 {

@@ -115,15 +115,19 @@ impl World {
 
     /// What the store says of the device's session now.
     fn look_up(&self, scenario: &Scenario) -> Option<(Life, u8)> {
-        let s = self.store.session?;
-        let known = self.is_alive(s.life) || scenario.broken.breaks(Rule::RouteComparesIncarnation);
-        known.then_some((s.life, s.epoch))
+        let session = self.store.session.map(|s| (s.life, s.epoch));
+        session.filter(|(life, _)| self.counts(scenario, *life))
+    }
+
+    /// Whether a route takes what it knows of a session for true.
+    fn counts(&self, scenario: &Scenario, life: Life) -> bool {
+        self.is_alive(life) || scenario.broken.breaks(Rule::RouteComparesIncarnation)
     }
 
     /// A client asks for a call.
     pub(crate) fn ask(&mut self, scenario: &Scenario, c: u8) -> Moved {
         self.ledger.calls[usize::from(c)].away = !self.is_in_store();
-        self.cache = self.cache.filter(|(life, _)| self.is_alive(*life));
+        self.cache = self.cache.filter(|(life, _)| self.counts(scenario, *life));
         if self.cache.is_none() {
             self.cache = self.look_up(scenario);
             self.calls[usize::from(c)].looked = true;
@@ -136,6 +140,7 @@ impl World {
             return self.answer(c, Answer::Offline);
         };
         self.calls[usize::from(c)].phase = CallPhase::Asked(to, epoch);
+        self.ledger.calls[usize::from(c)].asked |= self.is_alive(to);
         self.put(Net::Call { call: c, to, epoch });
         Ok(())
     }

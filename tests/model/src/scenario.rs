@@ -59,6 +59,8 @@ pub struct Scenario {
     pub cut: bool,
     /// Heartbeats happen. Without them everything must go out at once.
     pub heartbeat: bool,
+    /// The store goes back only while the device is between its login, which saw the newest epoch, and its attach.
+    pub under_login: bool,
     /// Connections that the device opens at most.
     pub connections: u8,
     /// Faults.
@@ -99,6 +101,7 @@ const PLAIN: Scenario = Scenario {
     poison: None,
     cut: true,
     heartbeat: true,
+    under_login: false,
     connections: 9,
     budget: NONE,
     limits: LIMITS,
@@ -148,6 +151,13 @@ pub const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario { name: "two-rollbacks", budget: Budget { backups: 1, rollbacks: 2, ..NONE }, ..PLAIN },
+    Scenario {
+        name: "rollback-under-login",
+        sends: 0,
+        under_login: true,
+        budget: Budget { rollbacks: 1, power: 1, ..NONE },
+        ..PLAIN
+    },
     Scenario { name: "rollback-drop", budget: Budget { backups: 1, rollbacks: 1, drops: 1, ..NONE }, ..PLAIN },
     Scenario { name: "unnoticed", budget: Budget { backups: 1, unnoticed: 1, drops: 1, ..NONE }, ..PLAIN },
     Scenario { name: "unnoticed-twice", sends: 3, budget: Budget { backups: 1, unnoticed: 2, ..NONE }, ..PLAIN },

@@ -38,6 +38,7 @@ needed! {
     an_append_that_does_not_tell_the_session_waits_for_a_heartbeat: AppendReturnsSession in "prompt" breaks Lost(_),
     // §6.3
     a_counted_epoch_below_the_devices_own_repeats: EpochIsTheTime | EpochExceedsDevicesLast in "rollback-retry" breaks OldEndedNew(_) | OldReplacedNew(_),
+    a_counted_epoch_below_the_tickets_floor_repeats: EpochIsTheTime | EpochExceedsTicketsFloor in "rollback-under-login" breaks OldEndedNew(_),
     a_late_attempt_beats_a_newer_one: LateAttemptIsRefused in "link" breaks OldReplacedNew(_),
     a_late_attach_of_an_earlier_boot_beats_a_newer_one: OtherBootNamesTheEpoch in "reboot" breaks OldReplacedNew(_),
     an_epoch_by_counting_repeats: EpochIsTheTime in "servers-rollback" breaks OldReplacedNew(_) | OldEndedNew(_),
@@ -103,6 +104,7 @@ needed! {
     a_device_not_yet_in_the_table_is_denied: TableBeforeAttach | NotHereNamesTheEpoch in "calls" breaks CallDenied(_),
     a_moved_device_gets_the_call_twice: CallIsSentOnce in "calls" breaks CallTwice(_),
     a_late_call_starts: DeadlineAtHandlerStart in "calls" breaks CallLate(_),
+    a_call_to_a_dead_incarnation_is_called_disconnected: RouteComparesIncarnation in "calls" breaks CallDoubted(_),
     a_broken_call_is_called_offline: BrokenIsDisconnected in "calls" breaks CallDenied(_),
     // §7 kick
     a_lost_kick_leaves_the_older_session: KickIsRetried in "servers-half-open" breaks OldNeverClosed(_),
@@ -115,6 +117,11 @@ needed! {
     a_queue_renamed_at_boot_counts_twice: QueueIncarnationOutlivesBoot in "events" breaks EventTwice(_),
     an_empty_queue_with_its_old_name_loses: EmptyQueueIsNewIncarnation in "events-in-ram" breaks EventLost(_),
     an_event_dropped_when_sent_is_lost: EventsAreKeptUntilAcked in "events" breaks EventLost(_),
+}
+
+#[test]
+fn the_tickets_floor_alone_keeps_a_counted_epoch_from_repeating_under_a_login() {
+    assert_eq!(broken("rollback-under-login", &[Rule::EpochIsTheTime]), None);
 }
 
 /// What becomes of a scenario when the rule is broken that others cover for.

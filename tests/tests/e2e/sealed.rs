@@ -2,8 +2,9 @@
 //! notices, and a counter says what it was.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use imlink_protocol::KeyMark;
 use imlink_protocol::limits::{GRANT_LEN_MAX, HELLO_FRAME_LEN_MAX};
 use imlink_protocol::message::{FromDevice, Hello, RejectCode, ToDevice};
 use imlink_protocol::seal::{ToStranger, take};
@@ -14,6 +15,8 @@ use imlink_tests::sealed::{Flashed, Shaken, attach, claim, knock, random};
 use imlink_tests::wait::eventually;
 use imlink_tests::wire::{Wire, framed, hello};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::bystander::Bystander;
 
@@ -34,7 +37,7 @@ pub(crate) async fn heard(address: SocketAddr, bytes: &[u8]) -> Heard {
     read_heard(&came)
 }
 
-fn read_heard(came: &[u8]) -> Heard {
+pub(crate) fn read_heard(came: &[u8]) -> Heard {
     if came.is_empty() {
         return Heard::Silence;
     }
@@ -53,7 +56,7 @@ fn read_heard(came: &[u8]) -> Heard {
 }
 
 /// Bytes in which a frame's length is written.
-fn length_of(frame: &[u8]) -> usize {
+pub(crate) fn length_of(frame: &[u8]) -> usize {
     1 + frame.iter().take_while(|byte| **byte & 0x80 != 0).count()
 }
 
@@ -78,10 +81,10 @@ pub(crate) async fn spent(api: &Api) -> (f64, f64) {
 }
 
 /// A grant as a holder of `secret` would make it for `device` at `server`.
-fn granted(secret: &str, server: &str, device: &str, expires_s: u64) -> Vec<u8> {
+fn granted(secret: &str, server: &str, device: &str, mark: KeyMark, expires_s: u64) -> Vec<u8> {
     let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
     let key = ticket::derive(secret.as_bytes(), server, ticket::day_of(now_s));
-    let ticket = Ticket { is_plain: false, tenant: "-", device, epoch_floor: 0, expires_s };
+    let ticket = Ticket { is_plain: false, tenant: "-", device, epoch_floor: 0, expires_s, key: mark };
     let (nonce, _) = random().split_first_chunk().map(|(nonce, rest)| (*nonce, rest.len())).expect("24 of 32 bytes");
     let mut out = [0; GRANT_LEN_MAX];
     let len = ticket::grant(&ticket, &key, &nonce, &mut out).expect("a grant fits");
@@ -151,6 +154,48 @@ async fn a_device_that_writes_byte_by_byte_is_served() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_does_not_end_in_time_is_cut_however_far_it_came() {
+    let node = Node::gateway(&["server.hello_deadline_s=1"]).await;
+    let api = node.api();
+    let bystander = Bystander::attach(&api, node.devices(), node.backends()).await;
+    let flashed = Flashed::provision(&api, "lamp").await;
+    let before = (view(&api, "lamp").await, spent(&api).await);
+    let login = flashed.login(claim(1, 1)).frame;
+    // Nothing, or half a first frame; and one byte now and then, which does not renew the time.
+    let mut dripping = TcpStream::connect(node.devices()).await.unwrap();
+    let began = Instant::now();
+    let drip = async {
+        for byte in &login[..login.len() - 1] {
+            if dripping.write_all(&[*byte]).await.is_err() || began.elapsed() > SOON {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        began.elapsed()
+    };
+    let (silent, half, dripped) =
+        tokio::join!(heard(node.devices(), &[]), heard(node.devices(), &login[..login.len() / 2]), drip);
+    let malformed = Heard::Refused(RejectCode::Malformed);
+    assert_eq!((silent, half), (malformed, Heard::Refused(RejectCode::Malformed)));
+    assert!((Duration::from_secs(1)..SOON).contains(&dripped), "{dripped:?}");
+    // An answer does not renew it either, nor does half of the record that should follow.
+    for part in [0, 20] {
+        let mut link = flashed.login(claim(1, 2)).shake(node.devices()).await.sealed();
+        let record = link.seal(&FromDevice::Hello(imlink_tests::sealed::sealed_hello()));
+        assert!(link.write(&record[..part]).await);
+        let words = link.last_words(SOON).await;
+        let is_told = matches!(words[..], [ref word] if matches!(word.read(), ToDevice::Reject { code: RejectCode::Malformed, .. }));
+        assert!(is_told, "{words:?}");
+    }
+    eventually("no stranger is left", SOON, async || {
+        (api.metric("imlink_server_half_open", "").await == 0.0).then_some(())
+    })
+    .await;
+    assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
 async fn who_does_not_hold_the_right_keys_is_not_let_in() {
     let node = Node::gateway(&[]).await;
     let api = node.api();
@@ -163,7 +208,8 @@ async fn who_does_not_hold_the_right_keys_is_not_let_in() {
     let nobody = Flashed { device: "nobody".into(), ..flashed.clone() };
     let name = node.name();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let good = granted(CLUSTER_SECRET, name, "lamp", now + 3600);
+    let key = KeyMark::of(&flashed.private.public().0);
+    let good = granted(CLUSTER_SECRET, name, "lamp", key, now + 3600);
     let mut wrong_key = good.clone();
     wrong_key[0] ^= 1;
     let first = claim(1, 1);
@@ -173,18 +219,29 @@ async fn who_does_not_hold_the_right_keys_is_not_let_in() {
         ("a device nobody provisioned", nobody.login(first), "unknown-device", "unknown-key"),
         ("a revoked device", revoked.login(first), "revoked", "revoked"),
         ("a made up ticket", attach(&[9; 120], first), "ticket", "ticket"),
-        ("a ticket under another secret", attach(&granted("other", name, "lamp", now + 60), first), "ticket", "ticket"),
+        (
+            "a ticket under another secret",
+            attach(&granted("other", name, "lamp", key, now + 60), first),
+            "ticket",
+            "ticket",
+        ),
         (
             "another server's ticket",
-            attach(&granted(CLUSTER_SECRET, "server-2", "lamp", now + 60), first),
+            attach(&granted(CLUSTER_SECRET, "server-2", "lamp", key, now + 60), first),
             "ticket",
             "ticket",
         ),
         (
             "a ticket past its time",
-            attach(&granted(CLUSTER_SECRET, name, "lamp", now - 60), first),
+            attach(&granted(CLUSTER_SECRET, name, "lamp", key, now - 60), first),
             "ticket",
             "ticket-expired",
+        ),
+        (
+            "a ticket for another key",
+            attach(&granted(CLUSTER_SECRET, name, "lamp", KeyMark([1; 8]), now + 60), first),
+            "sealed",
+            "answered",
         ),
         ("a ticket without its key", attach(&wrong_key, first), "silence", "handshake"),
     ];
@@ -213,7 +270,7 @@ async fn who_does_not_know_the_secret_of_the_fleet_gets_no_answer_that_opens_and
     };
     // It goes on all the same.
     let count = closed(&api, "bad-check").await;
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &[&[40][..], &[7; 40]].concat()).await.unwrap();
+    stream.write_all(&[&[40][..], &[7; 40]].concat()).await.unwrap();
     eventually("counted", SOON, async || (closed(&api, "bad-check").await > count).then_some(())).await;
     assert_eq!((view(&api, "lamp").await, spent(&api).await), before);
     let knowing = Flashed { psk: [0x5a; 32], ..flashed };
@@ -268,7 +325,7 @@ async fn a_device_with_a_key_never_attaches_over_a_plain_link() {
     let cases = [
         ("its id", greeting, RejectCode::UnknownDevice),
         ("its ticket", Hello { ticket, ..greeting }, RejectCode::Ticket),
-        ("its grant", Hello { ticket: &session.grant[..160.min(session.grant.len())], ..greeting }, RejectCode::Ticket),
+        ("its grant", Hello { ticket: &session.grant[..168.min(session.grant.len())], ..greeting }, RejectCode::Ticket),
     ];
     for (what, greeting, expected) in cases {
         let (_, answer) = Wire::attach(node.plain(), greeting).await;

@@ -21,7 +21,7 @@ const RECONNECT_BYTES_MAX: u64 = 400;
 const REVOKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Logs in at a route: the grant, and where it is good.
-async fn redirected(flashed: &Flashed, route: SocketAddr, claim: Claim) -> (Vec<u8>, SocketAddr) {
+pub(crate) async fn redirected(flashed: &Flashed, route: SocketAddr, claim: Claim) -> (Vec<u8>, SocketAddr) {
     let mut link = flashed.login(claim).shake(route).await.sealed();
     let answer = link.ask_hello().await;
     let ToDevice::Redirect { address, grant } = answer.read() else { panic!("no Redirect: {answer:?}") };

@@ -25,7 +25,7 @@ const SAMPLES: &[Sample] = &[
     ("PUT", "/v1/devices/{id}/blobs/{name}", OCTETS, "x", 404, Verb::Blob),
     ("GET", "/v1/devices/{id}/blobs/{name}", "", "", 404, Verb::Blob),
     ("GET", "/v1/events", "", "", 200, Verb::Events),
-    ("POST", "/v1/events/commit", "", "", 204, Verb::Events),
+    ("POST", "/v1/events/commit", "", "", 400, Verb::Events),
     ("GET", "/v1/tokens", "", "", 200, Verb::Tokens),
     ("POST", "/v1/tokens", JSON, r#"{"allow":["state"]}"#, 201, Verb::Tokens),
     ("GET", "/v1/tokens/{id}", "", "", 404, Verb::Tokens),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use imlink_backend_client::Client;
 use imlink_link::seal::NodeKey;
 use imlink_protocol::link::backend::Wait;
-use imlink_protocol::{Fingerprint, MessageId};
+use imlink_protocol::{Fingerprint, KeyMark, MessageId};
 use imlink_route::request::{Call, Send};
 use imlink_route::{Config, Limits, Route, Running};
 use imlink_store::session::{Attach, Attached, NewSession, Proof};
@@ -103,6 +103,7 @@ impl Setup {
             server_incarnation: node.incarnation,
             incarnation: 1,
             attempt: node.next_attempt(),
+            key: KeyMark::PLAIN,
             epoch_floor: 0,
             cursor: MessageId::new(0, 0),
             fingerprint,

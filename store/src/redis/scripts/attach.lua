@@ -1,14 +1,15 @@
 -- lineage, server, its incarnation, boot, attempt, epoch floor, cursor's generation, cursor's sequence,
--- fingerprint, receive limit, window
+-- fingerprint, receive limit, window, mark of the key
 local lineage, server, incarnation, boot = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local attempt, epoch_floor = tonumber(ARGV[5]), tonumber(ARGV[6])
 local generation, sequence = tonumber(ARGV[7]), tonumber(ARGV[8])
 local fingerprint, receive_limit, window = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 
 local OFFERS = 8
-local d = load('b')
+local d = load('b', 'n')
 if not d then return { 1 } end
 if d.revoked then return { 2 } end
+if not is_marked(d, ARGV[12], d.extra[8]) then return { 5 } end
 if not is_credible(d, generation, sequence, epoch_floor) then return { 4 } end
 local is_again = d.boot == boot and d.attempt == attempt and d.seat and sub(d.seat, 1, 8) == incarnation
 if d.boot == boot then

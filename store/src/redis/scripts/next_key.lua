@@ -1,8 +1,8 @@
--- the next public key
-local known = redis.call('HGET', KEYS[1], 'i')
+-- the next public key, its mac
+local known = call('HGET', KEY, 'i')
 if not known then return 3 end
-local current = string.sub(known, 9)
+local current = current_key(known)
 if current == '' then return 2 end
 if current == ARGV[1] then return 1 end
-redis.call('HSET', KEYS[1], 'n', ARGV[1])
+call('HSET', KEY, 'n', ARGV[1] .. ARGV[2])
 return 0

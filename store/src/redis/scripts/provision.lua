@@ -1,12 +1,18 @@
--- current and next public key, each may be empty
-local known = redis.call('HGET', KEYS[1], 'i')
-local time = redis.call('TIME')
-local identity = known and string.sub(known, 1, 8)
-  or '\0' .. struct.pack('>I7', time[1] * 1000 + math.floor(time[2] / 1000))
-redis.call('HSET', KEYS[1], 'i', identity .. ARGV[1])
-if ARGV[2] ~= '' then
-  redis.call('HSET', KEYS[1], 'n', ARGV[2])
-else
-  redis.call('HDEL', KEYS[1], 'n')
+-- current and next public key, each may be empty; their macs, likewise
+local d = load()
+local session, epoch = '', 0
+if not d then
+  d = { identity = '\0' .. pack('>I7', now({})) }
+elseif d.seat and current_key(d.identity) ~= ARGV[1] then
+  -- Whoever is attached proved the current key: another one ends the session.
+  session, epoch = d.seat, d.epoch
+  leave(d)
+  save(d)
 end
-return known and 1 or 0
+call('HSET', KEY, 'i', sub(d.identity, 1, 8) .. ARGV[1] .. ARGV[3])
+if ARGV[2] ~= '' then
+  call('HSET', KEY, 'n', ARGV[2] .. ARGV[4])
+else
+  call('HDEL', KEY, 'n')
+end
+return { d.seen and 1 or 0, session, epoch }

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use imlink_protocol::KeyMark;
 use imlink_protocol::frame::{self, Frame};
 use imlink_protocol::message::{FromDevice, Hello, ToDevice, Welcome};
 use imlink_protocol::serving::{Incoming, MailboxHead, Opening, Session, Transmit as _};
@@ -46,6 +47,7 @@ impl Io {
             server_incarnation: 1,
             incarnation: hello.incarnation,
             attempt: hello.attempt,
+            key: KeyMark::PLAIN,
             epoch_floor: hello.epoch,
             cursor: hello.cursor,
             fingerprint: hello.fingerprint,

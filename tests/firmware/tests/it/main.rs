@@ -8,6 +8,7 @@ mod idle;
 mod keys;
 mod main_job;
 mod power;
+mod template;
 
 use imlink_firmware_tests::backend::Backend;
 use imlink_firmware_tests::board::{Board, Setup};

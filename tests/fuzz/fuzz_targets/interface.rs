@@ -1,0 +1,4 @@
+//! Target `interface`, see src/lib.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| imlink_fuzz::interface(data));

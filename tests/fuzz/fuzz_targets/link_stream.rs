@@ -1,0 +1,4 @@
+//! Target `link_stream`, see src/lib.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| imlink_fuzz::link_stream(data));

@@ -1,0 +1,4 @@
+//! Target `to_device`, see src/lib.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| imlink_fuzz::to_device(data));
