@@ -6,6 +6,7 @@
 //! cargo run -p imlink-examples --bin device -- lamp-17.json       # in another one
 //! imlink send lamp-17 led/set --hex 01 --wait acked
 //! imlink call lamp-17 led/get
+//! imlink blob send lamp-17 README.md                              # kept in the folder lamp-17.files
 //! ```
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use imlink_device_client::blob::{BlobState, Files};
 use imlink_device_client::tokio::{TokioClock, TokioRng, TokioStack};
 use imlink_device_client::{Code, Config, Keys, NoopRawMutex, State, interface};
 use imlink_protocol::key_pair::{PrivateKey, Psk, PublicKey};
@@ -60,12 +62,20 @@ async fn main() -> anyhow::Result<()> {
     let id = &flashed.id;
     let keys = Keys { private_key: private_key.bytes(), route_keys: &route_keys, psk: psk.as_ref().map(Psk::bytes) };
     let config = Config { tenant: &flashed.tenant, interface: LAMP, ..Config::new(id, &routes, keys) };
-    let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng)?;
+    let device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng)?;
+    let imlink_device_client::Device { runner, client, messages } = device;
+
+    // Files of up to 16 MiB, both ways, through a buffer of 4 KiB.
+    let folder = format!("{id}.files");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {folder}"))?;
+    let transfers = BlobState::<NoopRawMutex>::new();
+    let (mut runner, mut blobs) = runner.with_blobs(&transfers);
+    let (mut sink, mut source) = (Files::new(&folder, 16 * 1024 * 1024), Files::new(&folder, 0));
 
     let is_on = Cell::new(false);
-    let client = device.client;
     // A message is acknowledged when this returns Ok, and only then.
-    let messages = device.messages.for_each(async |message| {
+    let mut messages = messages;
+    let messages = messages.for_each(async |message| {
         let on = match message.payload(|payload| payload.first().copied()) {
             Some(0) => false,
             Some(1) => true,
@@ -95,8 +105,9 @@ async fn main() -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        ended = device.runner.run() => ended.map_err(|error| anyhow::anyhow!("{error}")),
+        ended = runner.run() => ended.map_err(|error| anyhow::anyhow!("{error}")),
         () = async { tokio::join!(messages, answers, link); } => Ok(()),
+        _ = blobs.run(&mut sink, &mut source) => Ok(()),
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }

@@ -12,6 +12,7 @@ use imlink_protocol::message::{Code, FromDevice, ToDevice};
 use imlink_protocol::seal::Opened;
 use imlink_protocol::{Instant, frame};
 
+use crate::blob_port::Port;
 use crate::core_state::{CallRecord, Core, EventRecord, MESSAGE_OVERHEAD, MessageRecord, ReplyRecord};
 use crate::error::{ConfigError, Error};
 use crate::interface::Interface;
@@ -21,7 +22,7 @@ use crate::runner::{before, changed};
 use crate::state::Storage;
 use crate::wire::Wire;
 
-pub(crate) struct Connection<'r, S, T> {
+pub(crate) struct Connection<'r, S, T, B> {
     pub(crate) shared: &'r S,
     pub(crate) stream: T,
     pub(crate) wire: Wire,
@@ -29,6 +30,7 @@ pub(crate) struct Connection<'r, S, T> {
     pub(crate) opened: Option<Opened>,
     pub(crate) profile: Profile<'r>,
     pub(crate) interface: Interface,
+    pub(crate) blobs: B,
     pub(crate) frame_in: &'r mut [u8],
     pub(crate) frame_out: &'r mut [u8],
     /// Bytes of `frame_in` that came and were not handled.
@@ -53,7 +55,7 @@ const CONTROL_LEN: usize = 44;
 /// Longest time for one write to go out.
 const WRITE_MAX: Duration = Duration::from_secs(30);
 
-impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
+impl<S: Storage, T: Read + Write, B: Port> Connection<'_, S, T, B> {
     /// Runs until the session has ended or the connection broke.
     pub(crate) async fn run(&mut self) -> Result<(), Error> {
         let shared = self.shared;
@@ -119,6 +121,7 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
         let (wire, opened) = (&mut self.wire, &mut self.opened);
         let receive_limit = self.profile.receive_limit as usize;
         let frame_out = self.frame_out.len();
+        let blobs = self.blobs;
         let (taken, reading, now) = self.shared.with(|now, core| {
             let mut taken = 0;
             let reading = loop {
@@ -140,7 +143,7 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
                     *opened = Some(whole);
                     break Reading::Blocked;
                 }
-                handle(now, core, &message, frame_out)?;
+                handle(now, core, &message, frame_out, blobs)?;
                 taken += whole.len;
                 if core.session.is_ended() {
                     break Reading::Open;
@@ -164,8 +167,9 @@ impl<S: Storage, T: Read + Write> Connection<'_, S, T> {
             // `Hello` may be longer than anything sent later; nothing has come yet, so it is made in `frame_in`.
             let is_first = is_greeting && self.filled == 0;
             let out = if is_first { &mut *self.frame_in } else { &mut *self.frame_out };
-            let wire = &mut self.wire;
-            let filled = shared.with(|now, core| fill(now, core, profile, interface, wire, out).map(|len| (len, now)));
+            let (wire, blobs) = (&mut self.wire, self.blobs);
+            let filled =
+                shared.with(|now, core| fill(now, core, profile, interface, wire, out, blobs).map(|len| (len, now)));
             let (len, now) = filled?;
             if len == 0 {
                 return Ok(());
@@ -204,7 +208,13 @@ fn is_blocked(core: &Core<'_>, frame: &ToDevice<'_>) -> bool {
     }
 }
 
-fn handle(now: Instant, core: &mut Core<'_>, frame: &ToDevice<'_>, frame_out: usize) -> Result<(), Error> {
+fn handle(
+    now: Instant,
+    core: &mut Core<'_>,
+    frame: &ToDevice<'_>,
+    frame_out: usize,
+    blobs: impl Port,
+) -> Result<(), Error> {
     let event = core.session.handle_frame(now, frame).map_err(Error::Session)?;
     if matches!(frame, ToDevice::Pong { .. } | ToDevice::Message { .. }) {
         core.desk.messages.wake();
@@ -218,6 +228,7 @@ fn handle(now: Instant, core: &mut Core<'_>, frame: &ToDevice<'_>, frame_out: us
             core.remove_stored(stored);
             core.desk.sessions = core.desk.sessions.saturating_add(1);
             core.desk.link.wake();
+            blobs.handle_attached();
             let server = core.session.frame_limit().unwrap_or_default();
             let device = u32::try_from(frame_out).unwrap_or(u32::MAX);
             if server < device {
@@ -244,6 +255,12 @@ fn handle(now: Instant, core: &mut Core<'_>, frame: &ToDevice<'_>, frame_out: us
         }
         Some(Event::Cancelled { request }) => core.remove_call(request),
         Some(Event::Stored(count)) => core.remove_stored(count),
+        #[cfg(feature = "blob")]
+        Some(Event::Blob(frame)) => blobs.handle_frame(&frame),
+        // Frames of transfers, where the protocol knows them and this build takes no part.
+        #[cfg(not(feature = "blob"))]
+        #[allow(unreachable_patterns, reason = "the protocol may be built with transfers for another crate")]
+        Some(_) => {}
     }
     Ok(())
 }
@@ -256,11 +273,14 @@ fn fill(
     interface: Interface,
     wire: &mut Wire,
     out: &mut [u8],
+    blobs: impl Port,
 ) -> Result<usize, Error> {
     let mut len = 0;
     while let Some(free) = out.get_mut(len..).filter(|free| len == 0 || free.len() >= CONTROL_LEN) {
+        let is_attached = core.session.state() == crate::StateName::Attached;
         let written = match core.session.poll_transmit(now, profile) {
-            None => break,
+            None if is_attached => blobs.fill(wire, free),
+            None => None,
             Some(Transmit::Frame(frame)) => {
                 // Only `Hello` can be longer than `CONTROL_LEN`, and it has the buffer for itself.
                 Some(wire.encode(&frame, free).map_err(|_| ConfigError::HelloTooLong)?)

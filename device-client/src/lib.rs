@@ -54,6 +54,9 @@ extern crate std;
 
 #[macro_use]
 mod fmt;
+#[cfg(feature = "blob")]
+pub mod blob;
+mod blob_port;
 mod calls;
 mod client;
 mod config;
@@ -77,6 +80,7 @@ mod state;
 pub mod tokio;
 mod wire;
 
+pub use blob_port::NoBlobs;
 pub use calls::{Call, Calls, ReplyError};
 pub use client::{Client, EventCounts, Link, PublishError};
 #[cfg(feature = "seal")]

@@ -12,6 +12,9 @@ use imlink_protocol::device::{End, Profile, Session, Start, StateName, Target};
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
 use imlink_protocol::seal::SealError;
 
+#[cfg(feature = "blob")]
+use crate::blob::{BlobState, Blobs};
+use crate::blob_port::{NoBlobs, Port};
 use crate::client::Client;
 use crate::config::Config;
 #[cfg(feature = "seal")]
@@ -36,14 +39,15 @@ pub struct Device<'a, S, N, R> {
     pub messages: Messages<'a, S>,
 }
 
-/// Owns the connection, makes it and makes it again.
-pub struct Runner<'a, S, N, R> {
+/// Owns the connection, makes it and makes it again. `B` is what takes part in transfers of blobs.
+pub struct Runner<'a, S, N, R, B = NoBlobs> {
     shared: &'a S,
     network: N,
     rng: R,
     routes: &'a [SocketAddr],
     profile: Profile<'a>,
     interface: Interface,
+    blobs: B,
     #[cfg(feature = "seal")]
     keys: Option<Keys<'a>>,
     /// Which of the pinned route keys is tried next.
@@ -116,6 +120,7 @@ where
         routes: config.routes,
         profile,
         interface: config.interface,
+        blobs: NoBlobs,
         #[cfg(feature = "seal")]
         keys: config.keys,
         #[cfg(feature = "seal")]
@@ -133,7 +138,38 @@ fn draw(rng: &mut impl Rng) -> Result<NonZeroU64, Error> {
     NonZeroU64::new(u64::from_le_bytes(bytes)).ok_or(Error::Rng)
 }
 
-impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
+#[cfg(feature = "blob")]
+impl<'a, S: Storage, N, R> Runner<'a, S, N, R> {
+    /// Takes part in transfers of blobs, with the memory of `state`. The [`State`]'s `OUT` is at least 136.
+    ///
+    /// Returns the runner that passes on their frames, and what works on them.
+    #[allow(clippy::type_complexity, reason = "the sizes of a state are its parameters")]
+    pub fn with_blobs<M: RawMutex, const LEN: usize>(
+        self,
+        state: &'a BlobState<M, LEN>,
+    ) -> (Runner<'a, S, N, R, &'a BlobState<M, LEN>>, Blobs<'a, S, M, LEN>) {
+        let blobs = Blobs::new(self.shared, state);
+        let runner = Runner {
+            shared: self.shared,
+            network: self.network,
+            rng: self.rng,
+            routes: self.routes,
+            profile: self.profile,
+            interface: self.interface,
+            blobs: state,
+            #[cfg(feature = "seal")]
+            keys: self.keys,
+            #[cfg(feature = "seal")]
+            key_turn: self.key_turn,
+            frame_in: self.frame_in,
+            frame_out: self.frame_out,
+        };
+        (runner, blobs)
+    }
+}
+
+#[allow(private_bounds, reason = "a port is made by `with_blobs` alone")]
+impl<S: Storage, N: TcpConnect, R: Rng, B: Port> Runner<'_, S, N, R, B> {
     /// Runs for ever, and makes a new connection after each failure. Returns after [`Client::stop`], or with an error that no new attempt can mend.
     ///
     /// Cancel safe: when the future is dropped, as while a board has no network, its connection is closed;
@@ -151,6 +187,7 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
                 return Ok(());
             }
             let ended = self.connect_once().await;
+            self.blobs.handle_detached();
             let random = self.random()?;
             let error = self.shared.with(|now, core| {
                 let error = match core.handle_disconnected(now, random) {
@@ -235,6 +272,7 @@ impl<S: Storage, N: TcpConnect, R: Rng> Runner<'_, S, N, R> {
             opened: None,
             profile: self.profile,
             interface: self.interface,
+            blobs: self.blobs,
             frame_in: self.frame_in,
             frame_out: self.frame_out,
             filled: 0,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! command line ─▶ cli ─┬▶ node:   gateway · route · server     configuration from config
-//!                      ├▶ client: device · send · call · watch · token · audit  over HTTP
+//!                      ├▶ client: device · send · call · blob · watch · token · audit  over HTTP
 //!                      ├▶ swarm · demo                          simulated devices
 //!                      └▶ new_firmware                          the example firmware as a project
 //! ```
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
         Command::Send(args) => ask(client::send(&args)),
         Command::Call(args) => ask(client::call(&args)),
+        Command::Blob(args) => ask(client::blob(&args)),
         Command::Watch(args) => ask(client::watch(&args)),
         Command::Node(args) => node::nodes(&args),
         Command::RedisAcl(args) => node::redis_acl(&args),

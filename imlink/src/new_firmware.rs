@@ -62,8 +62,10 @@ const W5500_EVB_PICO: Files = files![
     "boards/w5500-evb-pico/Cargo.lock",
     "boards/w5500-evb-pico/Cargo.toml",
     "boards/w5500-evb-pico/build.rs",
-    "boards/w5500-evb-pico/memory.x",
+    "boards/w5500-evb-pico/memory-plain.x",
+    "boards/w5500-evb-pico/memory-update.x",
     "boards/w5500-evb-pico/src/main.rs",
+    "boards/w5500-evb-pico/src/update.rs",
 ];
 
 const NUCLEO_H743ZI: Files = files![

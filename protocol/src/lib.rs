@@ -7,6 +7,7 @@
 //! seal       handshake and records of a sealed link
 //! serving    the IM-server's end of a session
 //! device     the device's end of a session
+//! blob       files in chunks, either way
 //! ```
 //!
 //! Everything here is a plain value or a state machine: it is given bytes and the time, and gives
@@ -17,6 +18,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod blob;
 pub mod device;
 pub mod frame;
 pub mod id;

@@ -11,6 +11,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "blob")]
+use crate::blob;
 use crate::id::{Cursor, Epoch, Fingerprint};
 use crate::key::Key;
 
@@ -73,6 +75,20 @@ pub enum FromDevice<'a> {
     },
     /// The device leaves in good order.
     Bye,
+    /// Opens a transfer of a blob, or answers one that was opened.
+    #[cfg(feature = "blob")]
+    #[serde(borrow)]
+    BlobOpen(blob::Open<'a>),
+    /// Bytes of a blob.
+    #[cfg(feature = "blob")]
+    #[serde(borrow)]
+    BlobChunk(blob::Chunk<'a>),
+    /// How far the receiver of a blob is; or that the device takes part in transfers.
+    #[cfg(feature = "blob")]
+    BlobAck(blob::Ack),
+    /// How a transfer ended.
+    #[cfg(feature = "blob")]
+    BlobDone(blob::Done),
 }
 
 /// First frame of a connection.
@@ -187,6 +203,20 @@ pub enum ToDevice<'a> {
         /// Come back no sooner than this many seconds (believed up to 1 h).
         reconnect_after_s: u32,
     },
+    /// Opens a transfer of a blob, or answers one that was opened.
+    #[cfg(feature = "blob")]
+    #[serde(borrow)]
+    BlobOpen(blob::Open<'a>),
+    /// Bytes of a blob.
+    #[cfg(feature = "blob")]
+    #[serde(borrow)]
+    BlobChunk(blob::Chunk<'a>),
+    /// How far the receiver of a blob is.
+    #[cfg(feature = "blob")]
+    BlobAck(blob::Ack),
+    /// How a transfer ended.
+    #[cfg(feature = "blob")]
+    BlobDone(blob::Done),
 }
 
 /// The session is open.
@@ -303,6 +333,8 @@ macro_rules! named_codes {
         }
     };
 }
+
+pub(crate) use named_codes;
 
 named_codes! {
     /// Why a connection is refused or ended at once.

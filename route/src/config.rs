@@ -177,6 +177,12 @@ pub struct Limits {
     pub backend_links_max: usize,
     /// Subscriptions to events, of all backends. Default 1,024.
     pub subscriptions_max: usize,
+    /// Largest blob that is passed on, in bytes. Default 64 MiB.
+    pub blob_len_max: u32,
+    /// Transfers of blobs open at once, at about 100 KiB each. Default 256.
+    pub blobs_max: usize,
+    /// Longest silence of a device within a transfer, in seconds: time to erase flash, or to check a hash. Default 60.
+    pub blob_idle_s: u32,
     /// Events kept in memory for subscribers that are nearly up to date, of all tenants that have any, in equal
     /// parts. Default 8,192.
     pub events_kept_max: usize,
@@ -225,6 +231,9 @@ impl Default for Limits {
             link_requests_max: 8192,
             backend_links_max: 1024,
             subscriptions_max: 1024,
+            blob_len_max: 64 * 1024 * 1024,
+            blobs_max: 256,
+            blob_idle_s: 60,
             events_kept_max: 8192,
             credit_max: 65_536,
             state_lookups_max: 256,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Tokens;
+use crate::blob::Blobs;
 use crate::calls::Calls;
 use crate::config::Config;
 use crate::devices::{Devices, Known, NameTag, Seat};
@@ -42,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) lookups: Lookups,
     pub(crate) waiters: Waiters,
     pub(crate) calls: Calls,
+    pub(crate) blobs: Blobs,
     pub(crate) kicks: Kicks,
     pub(crate) feeds: Feeds,
     pub(crate) tokens: Tokens,
@@ -76,6 +78,7 @@ impl Core {
             lookups: Lookups::default(),
             waiters: Waiters::new(),
             calls: Calls::new(),
+            blobs: Blobs::default(),
             kicks: Kicks::default(),
             feeds: Feeds::new(limits.events_kept_max),
             tokens: Tokens::new(&config.token, &store),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use bytes::Bytes;
+use futures_util::stream::Stream;
 use imlink_link::Link;
 use imlink_protocol::id::MessageId;
 use imlink_protocol::link::backend::{Failure, State};
@@ -14,6 +16,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::oneshot;
 
 use crate::asker::Asker;
+use crate::blob::{self, BlobError, Give, Given, Take, Taken};
 use crate::call::Question;
 use crate::config::Limits;
 use crate::core::{Core, store_failed, unknown_device};
@@ -89,6 +92,20 @@ impl Route {
         };
         self.submit(&tenant, &device, Request::Call(question), asked);
         answered.await.unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Gives a device a blob; `body` brings its bytes from [`Give::offset`] on.
+    pub async fn give_blob<E: std::fmt::Display>(
+        &self,
+        give: Give,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Given, BlobError> {
+        blob::give(&self.core, give, body).await
+    }
+
+    /// Takes a blob from a device.
+    pub async fn take_blob(&self, take: Take) -> Result<Taken, BlobError> {
+        blob::take(&self.core, &take).await
     }
 
     /// What became of a message.
@@ -281,7 +298,7 @@ impl Route {
     }
 }
 
-fn key(tenant: &str, device: &str) -> Result<DeviceKey, Failed> {
+pub(crate) fn key(tenant: &str, device: &str) -> Result<DeviceKey, Failed> {
     DeviceKey::new(tenant, device)
         .map_err(|error| Failed::new(Failure::BadRequest, format!("device id {device:?} {error}")))
 }

@@ -17,6 +17,7 @@ pub mod access;
 mod administration;
 mod asker;
 mod backend;
+pub mod blob;
 mod call;
 mod calls;
 mod choose;

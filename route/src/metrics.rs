@@ -49,6 +49,10 @@ pub(crate) struct Metrics {
     pub(crate) state_lookups: Counter,
     /// Events handed to subscribers.
     pub(crate) events: Counter,
+    /// Bytes of blobs passed on, either way.
+    pub(crate) blob_bytes: Counter,
+    /// Transfers of blobs open now.
+    pub(crate) blobs: Gauge,
     /// From a send with `wait=acked` to its answer.
     pub(crate) send_seconds: Histogram,
     /// From a call to its answer.
@@ -82,6 +86,8 @@ impl Metrics {
             append_retries: Counter::default(),
             state_lookups: Counter::default(),
             events: Counter::default(),
+            blob_bytes: Counter::default(),
+            blobs: Gauge::default(),
             send_seconds: seconds(),
             call_seconds: seconds(),
             in_flight: Gauge::default(),
@@ -128,6 +134,7 @@ impl Metrics {
             ("append_retries", "Appends tried again because the store did not answer", &self.append_retries),
             ("state_lookups", "Look-ups of the state of a message somebody waits for", &self.state_lookups),
             ("events", "Events handed to subscribers", &self.events),
+            ("blob_bytes", "Bytes of blobs passed on", &self.blob_bytes),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -137,6 +144,7 @@ impl Metrics {
             ("servers", "Linked IM-servers", &self.servers),
             ("backend_links", "Backend links", &self.backends),
             ("subscriptions", "Event subscriptions", &self.subscriptions),
+            ("blobs", "Transfers of blobs open", &self.blobs),
             ("devices_cached", "Devices whose session is remembered", &self.devices_cached),
             ("half_open", "Devices logging in that proved nothing yet", &self.half_open),
         ];

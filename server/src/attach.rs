@@ -190,6 +190,7 @@ impl Reactor {
             is_read_due: false,
             renewal,
             is_head_due: false,
+            blob: None,
             is_replaced: false,
         }));
         self.shared.metrics.attached.inc();

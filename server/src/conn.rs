@@ -21,6 +21,7 @@ use imlink_store::DeviceKey;
 use mio::net::TcpStream;
 use thin_vec::ThinVec;
 
+use crate::blob::Transfers;
 use crate::call::{PendingCall, WaitingCall};
 use crate::inbox::LinkId;
 use crate::interface::Interface;
@@ -127,6 +128,8 @@ pub(crate) struct Device {
     pub(crate) renewal: Instant,
     /// Its mailbox is among those to be compared.
     pub(crate) is_head_due: bool,
+    /// Its transfers of blobs, once it said that it takes part in them.
+    pub(crate) blob: Option<Box<Transfers>>,
     /// Its session is no longer its own (replaced, kicked, revoked): nothing is detached when it ends.
     pub(crate) is_replaced: bool,
 }
@@ -187,7 +190,8 @@ impl Device {
 
     /// Whether nothing is under way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.calls.is_empty() && self.session.in_flight() == 0 && !self.session.is_waiting()
+        let is_idle = self.calls.is_empty() && self.blob.as_ref().is_none_or(|transfers| !transfers.is_open());
+        is_idle && self.session.in_flight() == 0 && !self.session.is_waiting()
     }
 }
 

@@ -31,6 +31,7 @@ impl Reactor {
             Ok(ToServer::Kick { request, device, epoch, revoked }) => {
                 self.handle_kick(link, request, device, epoch, revoked)
             }
+            Ok(ToServer::Blob(blob)) => self.handle_blob(link, &blob),
             Ok(ToServer::KickDone { request, outcome }) => self.handle_kick_done(request, outcome),
             Ok(ToServer::Registered(_) | ToServer::Refused { .. } | ToServer::Ping) => {}
             Err(error) => tracing::error!(%error, "a frame that the link let through cannot be read"),

@@ -153,6 +153,7 @@ impl Reactor {
                 self.handle_event(id, sequence, key, payload);
             }
             Incoming::Interface { offset, total, chunk } => self.handle_chunk(id, offset, total, chunk),
+            Incoming::Blob(frame) => self.handle_device_blob(id, frame),
             Incoming::Bye => self.close(id.index, End::Gone("bye")),
         }
     }

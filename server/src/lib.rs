@@ -15,6 +15,7 @@ mod acks;
 mod admission;
 mod attach;
 mod batches;
+mod blob;
 mod call;
 pub mod config;
 mod conn;

@@ -332,6 +332,7 @@ impl Links {
             let device = match message {
                 ToServer::Deliver(deliver) => Some(deliver.device),
                 ToServer::CallDevice(call) => Some(call.device),
+                ToServer::Blob(blob) => Some(blob.device),
                 ToServer::Kick { device, .. } => Some(device),
                 ToServer::CancelCall { .. } | ToServer::KickDone { .. } => None,
                 ToServer::Registered(registered) => {

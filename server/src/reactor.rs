@@ -231,6 +231,7 @@ impl Reactor {
             Command::LinkUp { link, sender } => self.links.push(LinkOut { id: link, sender, frames: Vec::new() }),
             Command::LinkDown { link, is_clean } => {
                 self.links.retain(|other| other.id != link);
+                self.cancel_blobs(link);
                 if !is_clean {
                     self.sweep.check_all_heads(self.now);
                 }
@@ -359,9 +360,10 @@ impl Reactor {
         self.mark(index);
     }
 
-    fn release_device(&mut self, id: ConnId, device: Device) {
+    fn release_device(&mut self, id: ConnId, mut device: Device) {
         self.shared.metrics.attached.dec();
         self.table.remove(device.about.name.as_str(), id.index);
+        self.fail_blob(&mut device);
         self.fail_calls(device.calls);
         if !device.is_replaced {
             self.detach(device.about.name, device.session.epoch());

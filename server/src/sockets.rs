@@ -141,6 +141,8 @@ impl Reactor {
         }
         if is_broken {
             self.close(index, End::Gone("broken"));
+        } else if waiting == 0 {
+            self.put_chunk(index);
         } else if waiting > self.shared.config.limits.out_len_max {
             self.close(index, End::GoAway(GoAwayReason::Slow, 0));
         }

@@ -11,6 +11,7 @@ use imlink_device_client::{
     Client, Code, Config, Keys, Link, Message, NoopRawMutex, Resume, State, Storage, interface,
 };
 use imlink_protocol::MessageId;
+use imlink_protocol::interface::Kind;
 use imlink_protocol::key_pair::PrivateKey;
 use tokio::sync::{mpsc, watch};
 
@@ -275,10 +276,9 @@ async fn obey<S: Storage>(orders: &mut mpsc::UnboundedReceiver<Order>, client: C
 }
 
 fn got<S: Storage>(message: &Message<'_, S, Flash<'_>>) -> Got {
-    let entry = TESTED.iter().find(|entry| entry.key == message.key());
     Got {
         id: message.id(),
-        path: entry.map_or("", |entry| entry.path),
+        path: TESTED.path(Kind::Message, message.key()).unwrap_or_default(),
         payload: message.payload(<[u8]>::to_vec),
         redelivered: message.is_redelivered(),
     }

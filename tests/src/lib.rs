@@ -9,9 +9,11 @@
 //! redis     a redis-server of the test's own
 //! proxy     a TCP proxy that delays, holds, swallows, cuts and corrupts
 //! device    one device: the real client, with a handler that does what the test says
+//! keeper    one device that keeps and gives files
 //! wire      a peer that speaks frames by hand, rightly or wrongly
 //! sealed    the same over a sealed link, with its handshake
 //! api       the HTTP API as a backend sees it
+//! blob      files to and from devices, by the command
 //! ledger    what was sent against what devices handled and what imlink says became of it
 //! ```
 //!
@@ -24,9 +26,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod blob;
 pub mod cluster;
 pub mod device;
 pub mod fleet;
+pub mod keeper;
 pub mod ledger;
 pub mod node;
 pub mod port;

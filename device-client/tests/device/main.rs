@@ -1,5 +1,6 @@
 //! The device client against a server of a few lines, over real sockets.
 
+mod blobs;
 mod faults;
 mod peer;
 mod work;

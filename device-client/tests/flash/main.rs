@@ -2,6 +2,7 @@
 
 mod keys;
 mod nor;
+mod partition;
 
 use embassy_sync::mutex::Mutex;
 use imlink_device_client::flash::{FlashError, FlashStore, KEY_FIRST, RECORD_MAX};

@@ -16,6 +16,11 @@ pub struct Identity {
     route_keys: [[u8; KEY_LEN]; 1],
 }
 
+/// A public key of 64 hexadecimal digits.
+pub fn public_key(text: &str) -> Option<[u8; KEY_LEN]> {
+    text.parse::<PublicKey>().ok().map(|key| key.0)
+}
+
 impl Identity {
     /// Reads the texts: device id, `IP:PORT` of a route or gateway, keys in hexadecimal digits. `None` when one is
     /// missing or does not have its form.
@@ -24,7 +29,7 @@ impl Identity {
             device,
             routes: [route.parse().ok()?],
             private_key: private_key?.parse().ok()?,
-            route_keys: [route_key?.parse::<PublicKey>().ok()?.0],
+            route_keys: [public_key(route_key?)?],
         })
     }
 

@@ -21,20 +21,23 @@ mod network;
 mod records;
 
 use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
 
-use embassy_futures::join::join3;
+use embassy_futures::join::join4;
 use embassy_futures::select::{Either, select};
 use embassy_net::Stack;
 use embassy_sync::signal::Signal;
 use embassy_time::{Duration, Timer};
 use embedded_hal::digital::OutputPin;
 use embedded_storage_async::nor_flash::NorFlash;
+#[cfg(feature = "blob")]
+use imlink_device_client::blob::{BlobSink, BlobSource, BlobState, Partition};
 use imlink_device_client::embassy::EmbassyClock;
 use imlink_device_client::flash::FlashStore;
-use imlink_device_client::{Config, Error, NoopRawMutex, Rng, State};
+use imlink_device_client::{Client, Config, Error, Messages, NoopRawMutex, Rng, State, Storage};
 use log::{info, warn};
 
-pub use identity::{Identity, private_key};
+pub use identity::{Identity, private_key, public_key};
 pub use imlink_firmware_interface as interface;
 pub use network::{Connection, Network};
 
@@ -111,17 +114,99 @@ where
     T: Thermometer,
     F: NorFlash,
 {
-    let Board { led, thermometer, stack_use, reset } = board;
     let records = Records::new(flash);
-    let resume = records.resume().await;
-    let config = Config { interface: interface::BOARD, resume, ..config };
+    let config = Config { interface: interface::BOARD, resume: records.resume().await, ..config };
     let network = Network::new(stack, &mut memory.incoming, &mut memory.outgoing);
-    let imlink_device_client::Device { mut runner, client, messages } =
-        match imlink_device_client::new(&mut memory.state, config, network, rng) {
-            Ok(device) => device,
-            Err(error) => return error,
-        };
-    info!("{}: done up to message {}", config.device, resume.done);
+    match imlink_device_client::new(&mut memory.state, config, network, rng) {
+        Ok(imlink_device_client::Device { mut runner, client, messages }) => {
+            let connect = async || runner.run().await;
+            work(stack, &config, board, &records, client, messages, connect, core::future::pending()).await
+        }
+        Err(error) => error,
+    }
+}
+
+/// Where firmware images go.
+#[cfg(feature = "blob")]
+pub trait Image: BlobSink {
+    /// The device is attached: the image that runs is good.
+    async fn confirm(&mut self) {}
+}
+
+#[cfg(feature = "blob")]
+impl<F: NorFlash> Image for Partition<F> {}
+
+/// Where firmware images go and what may be fetched.
+#[cfg(feature = "blob")]
+pub struct Blobs<'a, I, S> {
+    /// Memory of transfers.
+    pub state: &'a BlobState<NoopRawMutex>,
+    /// Ed25519 public keys by which images are signed.
+    pub keys: &'a [[u8; 32]],
+    /// Where images go.
+    pub sink: I,
+    /// What may be fetched.
+    pub source: S,
+}
+
+/// The same with transfers of firmware images and files.
+#[cfg(feature = "blob")]
+#[allow(clippy::too_many_arguments, reason = "what a board has, each of its own type")]
+pub async fn run_with_blobs<R, L, T, F>(
+    memory: &mut Memory,
+    stack: Stack<'_>,
+    config: Config<'_>,
+    rng: R,
+    board: Board<L, T>,
+    flash: Option<FlashStore<F>>,
+    blobs: Blobs<'_, impl Image, impl BlobSource>,
+) -> Error
+where
+    R: Rng,
+    L: OutputPin,
+    T: Thermometer,
+    F: NorFlash,
+{
+    let records = Records::new(flash);
+    let config = Config { interface: interface::BOARD, resume: records.resume().await, ..config };
+    let network = Network::new(stack, &mut memory.incoming, &mut memory.outgoing);
+    let Blobs { state, keys, mut sink, mut source } = blobs;
+    match imlink_device_client::new(&mut memory.state, config, network, rng) {
+        Ok(imlink_device_client::Device { runner, client, messages }) => {
+            let (mut runner, blobs) = runner.with_blobs(state);
+            let mut blobs = blobs.with_keys(keys);
+            let connect = async || runner.run().await;
+            let transfer = async {
+                client.wait_for(|link, _| link.is_attached()).await;
+                sink.confirm().await;
+                blobs.run(&mut sink, &mut source).await
+            };
+            work(stack, &config, board, &records, client, messages, connect, transfer).await
+        }
+        Err(error) => error,
+    }
+}
+
+/// Connects while there is a network, and works, until the board is to restart.
+#[allow(clippy::too_many_arguments, reason = "the parts of a device, each of its own type")]
+async fn work<S, L, T, F>(
+    stack: Stack<'_>,
+    config: &Config<'_>,
+    board: Board<L, T>,
+    records: &Records<F>,
+    client: Client<'_, S>,
+    messages: Messages<'_, S>,
+    mut connect: impl AsyncFnMut() -> Result<(), Error>,
+    transfer: impl Future<Output = Infallible>,
+) -> Error
+where
+    S: Storage,
+    L: OutputPin,
+    T: Thermometer,
+    F: NorFlash,
+{
+    let Board { led, thermometer, stack_use, reset } = board;
+    info!("{}: done up to message {}", config.device, config.resume.done);
     let device = Device {
         client,
         led: RefCell::new(led),
@@ -130,16 +215,16 @@ where
         settings: Cell::new(records.settings().await),
         is_changed: Signal::new(),
         restart: Signal::new(),
-        records: &records,
+        records,
         stack_use,
     };
     device.boot().await;
     // While there is no network there is nothing to try, and no failed try to wait for afterwards.
-    let connect = async {
+    let connected = async {
         loop {
             stack.wait_config_up().await;
             info!("network is up");
-            match select(runner.run(), stack.wait_config_down()).await {
+            match select(connect(), stack.wait_config_down()).await {
                 Either::First(Ok(())) => return None,
                 Either::First(Err(error)) => return Some(error),
                 Either::Second(()) => info!("network is down"),
@@ -151,8 +236,8 @@ where
         client.stop();
         Timer::after(LEAVING_MAX).await;
     };
-    let work = join3(device.handle_messages(messages), device.answer_calls(), device.report(thermometer));
-    match select(select(connect, restart), work).await {
+    let work = join4(device.handle_messages(messages), device.answer_calls(), device.report(thermometer), transfer);
+    match select(select(connected, restart), work).await {
         Either::First(Either::First(Some(error))) => {
             warn!("stopped: {error}");
             return error;

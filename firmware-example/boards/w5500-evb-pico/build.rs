@@ -5,12 +5,18 @@ use std::{env, fs};
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    fs::copy("memory.x", out.join("memory.x")).expect("memory.x lies beside Cargo.toml");
+    // Neither is named memory.x here: a linker looks in the folder where it runs first.
+    let is_update = env::var_os("CARGO_FEATURE_UPDATE").is_some();
+    let memory = if is_update { "memory-update.x" } else { "memory-plain.x" };
+    fs::copy(memory, out.join("memory.x")).expect("the linker scripts lie beside Cargo.toml");
     println!("cargo:rustc-link-search={}", out.display());
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
-    println!("cargo:rustc-link-arg-bins=-Tlink-rp.x");
+    // The second stage of the chip's boot comes with the bootloader.
+    if !is_update {
+        println!("cargo:rustc-link-arg-bins=-Tlink-rp.x");
+    }
     println!("cargo:rustc-link-arg-bins=--nmagic");
-    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rerun-if-changed={memory}");
     for (name, default) in [("IMLINK_DEVICE", "board-1"), ("IMLINK_ROUTE", "192.168.1.10:7000")] {
         println!("cargo:rerun-if-env-changed={name}");
         let value = env::var(name).unwrap_or_else(|_| default.into());

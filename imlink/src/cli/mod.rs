@@ -1,5 +1,6 @@
 //! The command line.
 
+mod blob;
 mod client;
 mod cluster;
 mod device;
@@ -11,6 +12,7 @@ mod token;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use blob::{BlobArgs, BlobAs, BlobCommand, BlobFetchArgs, BlobKeyArgs, BlobSendArgs};
 pub(crate) use client::{CallArgs, ClientArgs, Out, PayloadArgs, SendArgs, WaitFor, WatchArgs};
 pub(crate) use cluster::{NodeCommand, NodesArgs, RedisAclArgs};
 pub(crate) use device::{
@@ -58,6 +60,9 @@ pub(crate) enum Command {
     /// Ask a device and print its answer
     #[command(after_long_help = client::CALL_EXAMPLES)]
     Call(CallArgs),
+    /// Give devices files and firmware images, fetch files of theirs
+    #[command(after_long_help = blob::EXAMPLES)]
+    Blob(BlobArgs),
     /// Print events as devices publish them
     #[command(after_long_help = client::WATCH_EXAMPLES)]
     Watch(WatchArgs),
@@ -100,6 +105,9 @@ mod tests {
             "imlink send lamp-17 led/set --hex 01 --wait acked --json",
             "imlink call lamp-17 led/get --json",
             "imlink watch --json",
+            "imlink blob send lamp-17 app.bin --as firmware --sign-key update.key --json",
+            "imlink blob fetch lamp-17 core-dump -o core.bin --json",
+            "imlink blob key update.key --json",
             "imlink token add --allow send,call:lamp-* --expires 30d --rate 100/s --tenant acme --name billing --json",
             "imlink token list --json",
             "imlink token revoke 0f1e2d3c4b5a6978 --json",

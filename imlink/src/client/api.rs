@@ -155,6 +155,11 @@ impl Api {
         read.map_err(|error| anyhow::anyhow!("{} answered something else than imlink does: {error}", self.url).into())
     }
 
+    /// Nothing came for too long.
+    pub(crate) fn silent(&self) -> ClientError {
+        ClientError::Unreachable { url: self.url.clone(), why: "nothing moves any more".into() }
+    }
+
     pub(crate) fn unreachable(&self, error: &reqwest::Error) -> ClientError {
         let mut why = error.to_string();
         let mut source = std::error::Error::source(error);

@@ -1,6 +1,7 @@
 //! The commands that ask a gateway or route over HTTP.
 
 mod api;
+mod blob;
 mod call;
 mod device;
 mod send;
@@ -15,6 +16,7 @@ use anyhow::Context;
 use crate::cli::PayloadArgs;
 
 pub(crate) use api::{Api, ClientError};
+pub(crate) use blob::blob;
 pub(crate) use call::call;
 pub(crate) use device::device;
 pub(crate) use send::send;

@@ -109,5 +109,13 @@ pub(super) const fn kind(frame: &ToDevice<'_>) -> &'static str {
         ToDevice::Describe { .. } => "Describe",
         ToDevice::Grant { .. } => "Grant",
         ToDevice::GoAway { .. } => "GoAway",
+        #[cfg(feature = "blob")]
+        ToDevice::BlobOpen(_) => "BlobOpen",
+        #[cfg(feature = "blob")]
+        ToDevice::BlobChunk(_) => "BlobChunk",
+        #[cfg(feature = "blob")]
+        ToDevice::BlobAck(_) => "BlobAck",
+        #[cfg(feature = "blob")]
+        ToDevice::BlobDone(_) => "BlobDone",
     }
 }

@@ -3,6 +3,8 @@
 use core::fmt;
 
 use super::retry::End;
+#[cfg(feature = "blob")]
+use crate::blob::BlobFrame;
 use crate::id::{Epoch, MessageId};
 use crate::key::Key;
 use crate::message::FromDevice;
@@ -76,6 +78,9 @@ pub enum Event<'a> {
     },
     /// This many events at the queue's front are stored: remove them.
     Stored(u32),
+    /// A frame of a transfer of a blob, for [`Transfers`](crate::blob::Transfers).
+    #[cfg(feature = "blob")]
+    Blob(BlobFrame<'a>),
     /// The connection is over: close it and call [`Session::handle_disconnected`](super::Session::handle_disconnected).
     Ended(End),
 }

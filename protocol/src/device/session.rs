@@ -8,6 +8,8 @@ use super::live::Live;
 use super::mailbox::Mailbox;
 use super::output::{Event, StateName, Transmit};
 use super::retry::{End, Retry, Target};
+#[cfg(feature = "blob")]
+use crate::blob::BlobFrame;
 use crate::id::{Cursor, Epoch, Fingerprint};
 use crate::limits::RECEIVE_LIMIT_MIN;
 use crate::message::{FromDevice, Hello, RejectCode, ToDevice, Welcome};
@@ -258,6 +260,14 @@ impl Session {
                 Ok(Some(self.end_by_peer(now, End::Rejected(code), retry_after_s)))
             }
             ToDevice::Welcome(_) | ToDevice::Redirect { .. } => Err(self.out_of_order(frame)),
+            #[cfg(feature = "blob")]
+            ToDevice::BlobOpen(open) => Ok(Some(Event::Blob(BlobFrame::Open(open)))),
+            #[cfg(feature = "blob")]
+            ToDevice::BlobChunk(chunk) => Ok(Some(Event::Blob(BlobFrame::Chunk(chunk)))),
+            #[cfg(feature = "blob")]
+            ToDevice::BlobAck(ack) => Ok(Some(Event::Blob(BlobFrame::Ack(ack)))),
+            #[cfg(feature = "blob")]
+            ToDevice::BlobDone(done) => Ok(Some(Event::Blob(BlobFrame::Done(done)))),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::blob::BlobFrame;
 use crate::id::{Epoch, MessageId, TokenId};
 use crate::key::Key;
 use crate::message::Code;
@@ -79,6 +80,14 @@ pub enum ToRoute<'a> {
     },
     /// Answer to `Ping`.
     Pong,
+    /// A transfer goes on: what the device said, or why it is over.
+    Blob {
+        /// The route's number of the transfer.
+        request: u64,
+        /// What was said; the number of the transfer in it is not used.
+        #[serde(borrow)]
+        frame: BlobFrame<'a>,
+    },
 }
 
 /// What an IM-server says of itself. Its name is no field: the route knows it from the key of the link.
@@ -174,6 +183,23 @@ pub enum ToServer<'a> {
     },
     /// Asks for a sign of life.
     Ping,
+    /// Opens a transfer with a device, or goes on with it.
+    #[serde(borrow)]
+    Blob(Blob<'a>),
+}
+
+/// A transfer with a device goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blob<'a> {
+    /// The route's number of the transfer.
+    pub request: u64,
+    /// `tenant/device`.
+    pub device: &'a str,
+    /// The session the store named.
+    pub epoch: Epoch,
+    /// What is to be said; the number of the transfer in it is not used.
+    #[serde(borrow)]
+    pub frame: BlobFrame<'a>,
 }
 
 /// Answer to `Register`.

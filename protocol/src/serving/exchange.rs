@@ -1,5 +1,7 @@
 //! What goes in and out of a [`Session`](super::Session) besides frames.
 
+#[cfg(feature = "blob")]
+use crate::blob::BlobFrame;
 use crate::id::{Cursor, Epoch, MessageId};
 use crate::key::Key;
 use crate::message::Code;
@@ -142,4 +144,7 @@ pub enum Incoming<'a> {
     },
     /// The device leaves.
     Bye,
+    /// A frame of a transfer of a blob, for the [`Relay`](crate::blob::Relay).
+    #[cfg(feature = "blob")]
+    Blob(BlobFrame<'a>),
 }

@@ -14,6 +14,7 @@ pub use exchange::{CallRefused, Delivered, HeadCheck, Incoming, MailboxHead, Ope
 pub use patience::Overdue;
 pub use session::Session;
 
+use crate::blob::BlobFault;
 use crate::message::ToDevice;
 
 /// Where a session writes its frames; seals or checks them and keeps them until the socket takes them.
@@ -51,6 +52,8 @@ pub enum Violation {
         /// Interval given, in milliseconds.
         ms: u32,
     },
+    /// A frame of a transfer that is not allowed.
+    Blob(BlobFault),
 }
 
 impl Violation {
@@ -62,6 +65,7 @@ impl Violation {
             Self::Generation { .. } => "generation",
             Self::Event { .. } => "event",
             Self::Interval { .. } => "interval",
+            Self::Blob(_) => "blob",
         }
     }
 }
@@ -80,6 +84,7 @@ impl core::fmt::Display for Violation {
                 write!(f, "event {sequence} is out of order or past the window of {}", crate::limits::EVENT_WINDOW_MAX)
             }
             Self::Interval { ms } => write!(f, "heartbeat interval of {ms} ms, allowed are 1000 … 3600000"),
+            Self::Blob(fault) => fault.fmt(f),
         }
     }
 }

@@ -4,6 +4,8 @@ use super::exchange::{CallRefused, Delivered, HeadCheck, Incoming, MailboxHead, 
 use super::in_flight::InFlight;
 use super::patience::{Overdue, Patience};
 use super::{Transmit, Violation};
+#[cfg(feature = "blob")]
+use crate::blob::BlobFrame;
 use crate::id::{Cursor, Epoch, MessageId};
 use crate::key::Key;
 use crate::limits::{EVENT_WINDOW_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, NUMBER_MAX, PAYLOAD_OVERHEAD, WINDOW_MAX};
@@ -125,6 +127,14 @@ impl Session {
             FromDevice::Event { sequence, key, payload } => self.handle_event(sequence, key, payload)?,
             FromDevice::Interface { offset, total, chunk } => Incoming::Interface { offset, total, chunk },
             FromDevice::Bye => Incoming::Bye,
+            #[cfg(feature = "blob")]
+            FromDevice::BlobOpen(open) => Incoming::Blob(BlobFrame::Open(open)),
+            #[cfg(feature = "blob")]
+            FromDevice::BlobChunk(chunk) => Incoming::Blob(BlobFrame::Chunk(chunk)),
+            #[cfg(feature = "blob")]
+            FromDevice::BlobAck(ack) => Incoming::Blob(BlobFrame::Ack(ack)),
+            #[cfg(feature = "blob")]
+            FromDevice::BlobDone(done) => Incoming::Blob(BlobFrame::Done(done)),
         };
         // The device lives, but what it was sent may be lost: send it again, once. Not when it has it in its
         // handler or was done with some of it just now.

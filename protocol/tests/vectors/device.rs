@@ -1,5 +1,6 @@
 //! Device and IM-server.
 
+use imlink_protocol::blob::{Ack, Action, Chunk, Done, Kind, Open, Outcome};
 use imlink_protocol::message::{Code, Flags, GoAwayReason, Hello, RejectCode, Welcome};
 use imlink_protocol::{Fingerprint, FromDevice, MessageId, ToDevice};
 
@@ -27,6 +28,23 @@ fn hello() -> Hello<'static> {
 /// A key, and a ticket.
 const GRANT: &[u8] = b"key key key key key key key key ticket";
 
+/// An image with the hash and signature of nothing real.
+pub(crate) fn blob_open(transfer: u32) -> Open<'static> {
+    Open {
+        transfer,
+        action: Action::Give,
+        kind: Kind::Firmware,
+        name: "app-1.2.0",
+        size: 81_920,
+        sha256: [0xaa; 32],
+        signature: &[0x55; 64],
+    }
+}
+
+fn chunk(offset: u32) -> Chunk<'static> {
+    Chunk { transfer: 2, offset, bytes: PAYLOAD }
+}
+
 #[test]
 fn from_device() {
     let again = Hello {
@@ -38,7 +56,8 @@ fn from_device() {
         ..hello()
     };
     let reply = |status, payload| FromDevice::Reply { request: 3, status, payload };
-    Vectors::default()
+    let found = Open { kind: Kind::File, name: "core-dump", signature: b"", ..blob_open(2) };
+    let mut vectors = Vectors::default()
         .add("hello-first", &FromDevice::Hello(hello()))
         .add("hello-again-with-ticket", &FromDevice::Hello(again))
         .add("ping", &FromDevice::Ping { next_ms: 300_000 })
@@ -53,7 +72,16 @@ fn from_device() {
         .add("event-of-200-bytes", &FromDevice::Event { sequence: 6, key: KEY, payload: &[0xee; 200] })
         .add("interface", &FromDevice::Interface { offset: 0, total: 300, chunk: &[1, 2, 3] })
         .add("bye", &FromDevice::Bye)
-        .check("from-device.txt", |bytes| begins::<FromDevice<'_>>(bytes));
+        .add("blob-open", &FromDevice::BlobOpen(found))
+        .add("blob-chunk", &FromDevice::BlobChunk(chunk(200)))
+        .add("blob-ack-takes-part", &FromDevice::BlobAck(Ack { transfer: 0, offset: 0, limit: 4096 }))
+        .add("blob-ack", &FromDevice::BlobAck(Ack { transfer: 2, offset: 8192, limit: 12_288 }));
+    for outcome in Outcome::ALL {
+        let detail = if *outcome == Outcome::TooLarge { 100_000 } else { 0 };
+        let done = FromDevice::BlobDone(Done { transfer: 2, outcome: *outcome, detail });
+        vectors = vectors.add(&format!("blob-done-{}", outcome.name()), &done);
+    }
+    vectors.check("from-device.txt", |bytes| begins::<FromDevice<'_>>(bytes));
 }
 
 #[test]
@@ -83,6 +111,15 @@ fn to_device() {
         .add("event-ack", &ToDevice::EventAck { sequence: 6 })
         .add("describe", &ToDevice::Describe { offset: 256 })
         .add("grant", &ToDevice::Grant { grant: GRANT });
+    let wanted =
+        Open { action: Action::Want, kind: Kind::File, size: 0, sha256: [0; 32], signature: b"", ..blob_open(2) };
+    let blobs = [
+        ("blob-open", ToDevice::BlobOpen(blob_open(1))),
+        ("blob-open-wanted", ToDevice::BlobOpen(wanted)),
+        ("blob-chunk", ToDevice::BlobChunk(chunk(0))),
+        ("blob-ack", ToDevice::BlobAck(Ack { transfer: 2, offset: 216, limit: 65_536 })),
+        ("blob-done", ToDevice::BlobDone(Done { transfer: 2, outcome: Outcome::Stored, detail: 0 })),
+    ];
     for code in RejectCode::ALL {
         let reject = ToDevice::Reject { code: *code, retry_after_s: 30 };
         vectors = vectors.add(&format!("reject-{}", code.name()), &reject);
@@ -90,6 +127,9 @@ fn to_device() {
     for reason in GoAwayReason::ALL {
         let go_away = ToDevice::GoAway { reason: *reason, reconnect_after_s: 10 };
         vectors = vectors.add(&format!("go-away-{}", reason.name()), &go_away);
+    }
+    for (name, frame) in blobs {
+        vectors = vectors.add(name, &frame);
     }
     vectors.check("to-device.txt", |bytes| begins::<ToDevice<'_>>(bytes));
 }

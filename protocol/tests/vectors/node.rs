@@ -1,8 +1,9 @@
 //! IM-server and route.
 
 use imlink_protocol::TokenId;
+use imlink_protocol::blob::{Ack, BlobFrame, Chunk, Done, Outcome};
 use imlink_protocol::link::node::{
-    CallDevice, CallFailure, Deliver, KickOutcome, Load, Register, Registered, ToRoute, ToServer,
+    Blob, CallDevice, CallFailure, Deliver, KickOutcome, Load, Register, Registered, ToRoute, ToServer,
 };
 use imlink_protocol::message::Code;
 
@@ -26,6 +27,8 @@ fn to_route() {
     let not_here = |request, epoch| ToRoute::NotHere { device: DEVICE, request, epoch };
     let kick = ToRoute::Kick { request: 4, device: DEVICE, epoch: 7, server: "im-2", incarnation: 9 };
     let failed = |why| ToRoute::CallFailed { request: 3, why };
+    let ack = Ack { transfer: 0, offset: 4096, limit: 8192 };
+    let done = Done { transfer: 0, outcome: Outcome::Marked, detail: 0 };
     Vectors::default()
         .add("register", &ToRoute::Register(register))
         .add("load", &ToRoute::Load(load))
@@ -42,6 +45,8 @@ fn to_route() {
         .add("kick", &kick)
         .add("kicked", &ToRoute::Kicked { request: 5, closed: true })
         .add("pong", &ToRoute::Pong)
+        .add("blob-ack", &ToRoute::Blob { request: 9, frame: BlobFrame::Ack(ack) })
+        .add("blob-done", &ToRoute::Blob { request: 9, frame: BlobFrame::Done(done) })
         .check("to-route.txt", |bytes| begins::<ToRoute<'_>>(bytes));
 }
 
@@ -62,6 +67,7 @@ fn to_server() {
     let of_token = Deliver { token: TokenId([0xf1, 0xe2, 0xd3, 0xc4, 0xb5, 0xa6, 0x97, 0x88]), ..deliver };
     let call = CallDevice { request: 3, device: DEVICE, epoch: 8, key: KEY, remaining_ms: 5000, payload: PAYLOAD };
     let done = |outcome| ToServer::KickDone { request: 4, outcome };
+    let blob = |frame| ToServer::Blob(Blob { request: 9, device: DEVICE, epoch: 8, frame });
     Vectors::default()
         .add("registered", &ToServer::Registered(registered))
         .add("refused", &ToServer::Refused { why: "proof" })
@@ -75,5 +81,7 @@ fn to_server() {
         .add("kick-done-gone", &done(KickOutcome::Gone))
         .add("kick-done-unreachable", &done(KickOutcome::Unreachable))
         .add("ping", &ToServer::Ping)
+        .add("blob-open", &blob(BlobFrame::Open(crate::device::blob_open(0))))
+        .add("blob-chunk", &blob(BlobFrame::Chunk(Chunk { transfer: 0, offset: 4096, bytes: PAYLOAD })))
         .check("to-server.txt", |bytes| begins::<ToServer<'_>>(bytes));
 }

@@ -44,6 +44,8 @@ verbs! {
     Provision = "provision", true;
     /// Read events and commit positions.
     Events = "events", true;
+    /// Give devices files and firmware images, fetch files of theirs.
+    Blob = "blob", true;
     /// See the IM-servers. Only in tenant `-`: they serve all tenants.
     Servers = "servers", false;
     /// Read metrics. Only in tenant `-`: they count all tenants.

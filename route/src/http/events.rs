@@ -44,7 +44,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// What clients are told to wait before they come back.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked whether a stream's token still counts.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// Events as they are stored, as a stream of server-sent events.
 ///
@@ -159,7 +159,7 @@ fn frames(api: Arc<Api>, caller: Arc<Caller>, events: Events) -> impl Stream<Ite
 }
 
 /// Ends when the token of a stream counts no more.
-async fn outlived(api: &Api, caller: &Caller, look: &mut Interval) -> Failed {
+pub(super) async fn outlived(api: &Api, caller: &Caller, look: &mut Interval) -> Failed {
     loop {
         if let Err(failed) = api.route.is_current(caller) {
             return failed;

@@ -9,6 +9,7 @@
 //! ends cancels no message that was begun: the route carries it on in a task of its own.
 
 mod audit;
+mod blobs;
 mod calls;
 mod devices;
 mod events;
@@ -40,6 +41,7 @@ use metrics::Metrics;
 use rules::Rules;
 
 pub use audit::{AuditList, AuditView};
+pub use blobs::BlobView;
 pub use devices::{NewDevice, NewKey, ProofName};
 pub use ops::METRICS_TYPE;
 pub use payload::JsonPayload;
@@ -78,6 +80,7 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(devices::keys))
         .routes(routes!(messages::post, messages::get, messages::delete))
         .routes(routes!(calls::post))
+        .routes(routes!(blobs::put, blobs::get))
         .routes(routes!(events::get))
         .routes(routes!(events::commit))
         .routes(routes!(tokens::list, tokens::post))

@@ -66,6 +66,9 @@ pub struct More {
     /// What the device answered along with its code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_base64: Option<String>,
+    /// Bytes of the blob that the device has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u32>,
 }
 
 impl Problem {
@@ -163,6 +166,10 @@ fn title(name: &str) -> &'static str {
         "deadline" => "no answer by the deadline",
         "busy" => "too many calls to this device",
         "disconnected" => "the session ended before the answer",
+        "blob-offset" => "the bytes given are not the next ones",
+        "blob-unsupported" => "the device takes no part in such transfers",
+        "blob-hash" => "the bytes do not have their hash",
+        "blob-signature" => "the signature is not taken",
         "device-error" => "the device's handler failed",
         "request-timeout" => "the request did not arrive in time",
         _ => "the request was not done",

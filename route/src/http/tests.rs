@@ -370,6 +370,7 @@ const PROMISED: &[(&str, &[&str])] = &[
     ("/v1/keys", &["get"]),
     ("/v1/devices/{id}/messages/{path}", &["post", "get", "delete"]),
     ("/v1/devices/{id}/calls/{path}", &["post"]),
+    ("/v1/devices/{id}/blobs/{name}", &["put", "get"]),
     ("/v1/events", &["get"]),
     ("/v1/events/commit", &["post"]),
     ("/v1/tokens", &["get", "post"]),

@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::servers::ServerLink;
 use super::{lease, probe, register};
+use crate::blob;
 use crate::call;
 use crate::core::Core;
 use crate::devices::Seat;
@@ -41,6 +42,7 @@ pub(crate) async fn serve(core: Arc<Core>, mut link: Link, name: String, key: Op
     let was_current = core.servers.leave(&server);
     core.metrics.servers.set(i64::try_from(core.servers.len()).unwrap_or(i64::MAX));
     call::link_lost(&core, server.incarnation);
+    blob::link_lost(&core, server.incarnation);
     kick::link_lost(&core, server.incarnation);
     if was_current && ended != Ended::Stopped {
         tracing::warn!(server = %server.name, ?ended, "the link of an IM-server ended");
@@ -118,6 +120,7 @@ fn take(core: &Arc<Core>, server: &Arc<ServerLink>, batch: &Batch, out: &mut Out
                 call::replied(core, server, request, status, &batch.share(payload), out);
             }
             ToRoute::CallFailed { request, why } => call::failed(core, server, request, why, out),
+            ToRoute::Blob { request, frame } => blob::said(core, server, request, &frame, batch),
             ToRoute::NotHere { device, request: 0, .. } => core.devices.forget(device),
             ToRoute::NotHere { request, epoch, .. } => call::denied(core, server, request, epoch),
             ToRoute::Kick { request, device, epoch, server: at, incarnation } => {

@@ -1,6 +1,7 @@
 //! What imlink promises, asked of real processes.
 
 mod bad_frames;
+mod blobs;
 mod bystander;
 mod cluster;
 mod hostile;

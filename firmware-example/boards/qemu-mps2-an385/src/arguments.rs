@@ -19,6 +19,8 @@ pub(crate) struct Arguments {
     route_keys: Vec<[u8; KEY_LEN], 2>,
     /// The secret of its fleet.
     psk: Option<Psk>,
+    /// The Ed25519 public keys by which firmware images are signed.
+    pub(crate) update_keys: Vec<[u8; KEY_LEN], 2>,
     pub(crate) has_flash: bool,
     /// How many times as fast as the board's its clock runs.
     pub(crate) speed: u32,
@@ -46,13 +48,14 @@ pub(crate) enum Wrong {
 impl Arguments {
     /// Reads the command line that semihosting gives.
     pub(crate) fn read() -> Result<Self, Wrong> {
-        let mut line = [0; 512];
+        let mut line = [0; 640];
         let mut arguments = Self {
             device: String::new(),
             routes: Vec::new(),
             key: Key::None,
             route_keys: Vec::new(),
             psk: None,
+            update_keys: Vec::new(),
             has_flash: true,
             speed: 1,
         };
@@ -92,6 +95,8 @@ impl Arguments {
             "private_key" => self.key = Key::Given(value.parse().ok()?),
             "route_key" => self.route_keys.push(value.parse::<PublicKey>().ok()?.0).ok()?,
             "psk" => self.psk = Some(value.parse().ok()?),
+            // Written as public keys of the other kind are.
+            "update_key" => self.update_keys.push(value.parse::<PublicKey>().ok()?.0).ok()?,
             "flash" => self.has_flash = value != "no",
             "speed" => self.speed = value.parse().ok().filter(|speed| (1..=10_000).contains(speed))?,
             _ => return None,
@@ -107,7 +112,7 @@ impl fmt::Display for Wrong {
             Self::Argument(word) => write!(
                 f,
                 "`{}` is no argument; there are device=ID, route=IP:PORT (up to 4), private_key=HEX or \
-                 private_key=flash, route_key=HEX (up to 2), psk=HEX, flash=no, speed=1…10000",
+                 private_key=flash, route_key=HEX (up to 2), psk=HEX, update_key=HEX (up to 2), flash=no, speed=1…10000",
                 word.split('=').next().unwrap_or_default()
             ),
             Self::NoRouteKey => f.write_str("route_key=HEX is missing: what the device pins"),

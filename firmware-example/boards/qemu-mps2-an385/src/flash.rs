@@ -4,6 +4,7 @@
 //! `-object memory-backend-file,id=flash,share=on,size=16M,mem-path=FILE -machine memory-backend=flash` it is a
 //! file, and survives QEMU as flash survives a power loss.
 
+use core::ops::Range;
 use core::ptr::{read_volatile, write_volatile};
 
 use embedded_storage::nor_flash::{ErrorType, NorFlashError, NorFlashErrorKind};
@@ -36,8 +37,12 @@ impl NorFlashError for Refused {
 }
 
 impl MemoryFlash {
+    /// What is kept over a power loss.
+    pub(crate) const RECORDS: Range<u32> = 0..16 * PAGE;
+    /// A firmware image of up to 128 KiB, and its journal.
+    pub(crate) const IMAGE: Range<u32> = Self::RECORDS.end..Self::RECORDS.end + 33 * PAGE;
     /// Bytes of the flash.
-    pub(crate) const SIZE: u32 = 16 * PAGE;
+    const SIZE: u32 = Self::IMAGE.end;
 
     pub(crate) fn new() -> Self {
         Self(())

@@ -12,9 +12,9 @@
 //! ```
 //!
 //! Arguments (QEMU: `-semihosting-config …,arg=fw,arg=NAME=VALUE`): `device=ID`, `route=IP:PORT` (up to four),
-//! `private_key=HEX`, `route_key=HEX` (current and next) and `psk=HEX`, which on a real board are flashed; without a
-//! private key the links are plain. With `private_key=flash` the device draws its own key at its first power-on, keeps
-//! it, and logs the command that provisions it. `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
+//! `private_key=HEX`, `route_key=HEX` (current and next), `psk=HEX` and `update_key=HEX` (by which images are signed), which on a real board
+//! are flashed; without a private key the links are plain. With `private_key=flash` the device draws its own key at its
+//! first power-on, keeps it, and logs the command that provisions it. `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
 #![no_std]
 #![no_main]
 
@@ -31,9 +31,10 @@ mod stack;
 
 use embassy_executor::Spawner;
 use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
-use imlink_device_client::Rng;
+use imlink_device_client::blob::{BlobState, Partition};
 use imlink_device_client::flash::FlashStore;
-use imlink_firmware_app::{Board, Memory};
+use imlink_device_client::{NoopRawMutex, Rng};
+use imlink_firmware_app::{Blobs, Board, Memory};
 use log::error;
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -96,7 +97,7 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
     static MEMORY: StaticCell<Memory> = StaticCell::new();
     let memory = MEMORY.init_with(Memory::new);
     let mut flash = if arguments.has_flash {
-        let opened = FlashStore::open(MemoryFlash::new(), 0..MemoryFlash::SIZE).await;
+        let opened = FlashStore::open(MemoryFlash::new(), MemoryFlash::RECORDS).await;
         opened.inspect_err(|why| error!("{why}")).ok()
     } else {
         None
@@ -124,7 +125,13 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
         }
     };
     let config = arguments.config(private_key);
-    let ended = imlink_firmware_app::run(memory, stack, config, HostRng, board, flash).await;
+    static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
+    let transfers = TRANSFERS.init_with(BlobState::new);
+    // Images go there, and what went there can be fetched. Both are the same flash.
+    let partition = || Partition::new(MemoryFlash::new(), MemoryFlash::IMAGE, "image");
+    let (Ok(sink), Ok(source)) = (partition(), partition()) else { host::exit(false) };
+    let blobs = Blobs { state: transfers, keys: &arguments.update_keys, sink, source };
+    let ended = imlink_firmware_app::run_with_blobs(memory, stack, config, HostRng, board, flash, blobs).await;
     error!("the device stopped: {ended}");
     host::exit(false);
 }

@@ -2,9 +2,12 @@
 //! own thermometer, the last 64 KiB of flash.
 //!
 //! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`,
-//! `IMLINK_PRIVATE_KEY`, `IMLINK_ROUTE_KEY`.
+//! `IMLINK_PRIVATE_KEY`, `IMLINK_ROUTE_KEY`; with feature `update` also `IMLINK_UPDATE_KEY`, by which images are signed.
 #![no_std]
 #![no_main]
+
+#[cfg(feature = "update")]
+mod update;
 
 use embassy_executor::Spawner;
 use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
@@ -33,7 +36,7 @@ bind_interrupts!(struct Irqs {
 
 /// Bytes of the flash chip.
 const FLASH_SIZE: usize = 2 * 1024 * 1024;
-/// What survives a power loss, see `memory.x`.
+/// What survives a power loss, see `memory-plain.x`.
 const RECORDS: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SIZE as u32;
 
 const DEVICE: &str = env!("IMLINK_DEVICE");
@@ -85,9 +88,64 @@ async fn main(spawner: Spawner) {
         stack_use: StackUse::default,
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
+    #[cfg(not(feature = "update"))]
     device_on(stack, board, FlashStore::open(flash, RECORDS).await.ok()).await;
+    #[cfg(feature = "update")]
+    {
+        if let Ok(watch) = watch(p.WATCHDOG) {
+            spawner.spawn(watch);
+        }
+        updatable_on(stack, board, flash).await;
+    }
 }
 
+/// Tells the bootloader's watchdog that the image runs.
+#[cfg(feature = "update")]
+#[embassy_executor::task]
+async fn watch(watchdog: embassy_rp::Peri<'static, embassy_rp::peripherals::WATCHDOG>) -> ! {
+    let mut watchdog = embassy_rp::watchdog::Watchdog::new(watchdog);
+    loop {
+        watchdog.feed(embassy_time::Duration::from_secs(8));
+        embassy_time::Timer::after_secs(2).await;
+    }
+}
+
+/// The same with firmware updates: one flash for records and images.
+#[cfg(feature = "update")]
+async fn updatable_on(
+    stack: Stack<'static>,
+    board: Board<Output<'static>, ChipThermometer>,
+    flash: Flash<'static, FLASH, FlashAsync, FLASH_SIZE>,
+) {
+    use embassy_embedded_hal::flash::partition::Partition;
+    use embassy_sync::mutex::Mutex;
+    use imlink_device_client::NoopRawMutex;
+    use imlink_device_client::blob::{BlobState, Nothing};
+    use imlink_firmware_app::{Blobs, public_key};
+
+    static MEMORY: StaticCell<Memory> = StaticCell::new();
+    static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
+    static CHIP: StaticCell<Mutex<NoopRawMutex, Flash<'static, FLASH, FlashAsync, FLASH_SIZE>>> = StaticCell::new();
+    static WORD: StaticCell<[u8; 4]> = StaticCell::new();
+    let memory = MEMORY.init_with(Memory::new);
+    let flash = CHIP.init(Mutex::new(flash));
+    let len = RECORDS.end - RECORDS.start;
+    let records = FlashStore::open(Partition::new(flash, RECORDS.start, len), 0..len).await.ok();
+    let keys = (option_env!("IMLINK_PRIVATE_KEY"), option_env!("IMLINK_ROUTE_KEY"));
+    let Some(identity) = Identity::read(DEVICE, ROUTE, keys.0, keys.1) else { return };
+    // Without a key of its form no image is taken.
+    let update_key = option_env!("IMLINK_UPDATE_KEY").and_then(public_key).map(|key| [key]);
+    let blobs = Blobs {
+        state: TRANSFERS.init_with(BlobState::new),
+        keys: update_key.as_ref().map_or(&[], |key| key.as_slice()),
+        sink: update::Updates::new(flash, WORD.init([0; 4])),
+        source: Nothing,
+    };
+    let _ =
+        imlink_firmware_app::run_with_blobs(memory, stack, identity.config(), BoardRng, board, records, blobs).await;
+}
+
+#[cfg(not(feature = "update"))]
 async fn device_on(
     stack: Stack<'static>,
     board: Board<Output<'static>, ChipThermometer>,

@@ -138,6 +138,8 @@ impl Keeper {
                 self.kept.truncate(keep);
             }
             Event::Stored(stored) => self.events -= stored as usize,
+            #[cfg(feature = "blob")]
+            Event::Blob(_) => {}
             Event::Ended(_) => {}
         }
     }

@@ -22,6 +22,8 @@ const SAMPLES: &[Sample] = &[
     ("GET", "/v1/devices/{id}/messages/{path}", "", "", 404, Verb::State),
     ("DELETE", "/v1/devices/{id}/messages/{path}", "", "", 404, Verb::Cancel),
     ("POST", "/v1/devices/{id}/calls/{path}", OCTETS, "x", 404, Verb::Call),
+    ("PUT", "/v1/devices/{id}/blobs/{name}", OCTETS, "x", 404, Verb::Blob),
+    ("GET", "/v1/devices/{id}/blobs/{name}", "", "", 404, Verb::Blob),
     ("GET", "/v1/events", "", "", 200, Verb::Events),
     ("POST", "/v1/events/commit", "", "", 400, Verb::Events),
     ("GET", "/v1/tokens", "", "", 200, Verb::Tokens),
@@ -35,6 +37,9 @@ const SAMPLES: &[Sample] = &[
 
 /// A public key that a device could have next.
 const NEXT_KEY: &str = r#"{"public_key":"0900000000000000000000000000000000000000000000000000000000000000"}"#;
+
+/// A blob of one byte.
+const BLOB: &str = "?size=1&sha256=2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
 
 /// What needs a token, but no scope.
 const ANY_TOKEN: &[(&str, &str)] = &[("GET", "/v1/openapi.json")];
@@ -76,8 +81,9 @@ impl World {
         let id = if path.starts_with("/v1/tokens") { &self.victim } else { "lamp-1" };
         let last =
             if path.contains("messages") && method != "POST" { self.message.to_string() } else { "led/set".into() };
-        let path = path.replace("{id}", id).replace("{path}", &last);
+        let path = path.replace("{id}", id).replace("{path}", &last).replace("{name}", "app-1");
         match path.as_str() {
+            "/v1/devices/lamp-1/blobs/app-1" => format!("{method} {path}{}", if method == "PUT" { BLOB } else { "" }),
             "/v1/events/commit" => format!("{method} {path}?group=g&position={}", self.position),
             _ => format!("{method} {path}"),
         }

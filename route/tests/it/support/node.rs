@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use imlink_link::seal::{self, NodeKey, SealError};
 use imlink_link::{Link, OUTBOX_LEN_DEFAULT, Sender};
+use imlink_protocol::blob::{BlobFrame, Done, Outcome};
 use imlink_protocol::link::node::{CallDevice, CallFailure, Deliver, Load, Register, ToRoute, ToServer};
 use imlink_protocol::message::Code;
 use imlink_protocol::{Epoch, MessageId, VERSION, frame};
@@ -221,6 +222,11 @@ impl Peer {
                     }
                     ToServer::KickDone { outcome, .. } => self.tell(Got::KickDone(format!("{outcome:?}"))),
                     ToServer::Ping => self.say(&ToRoute::Pong),
+                    // Its devices take no part in transfers.
+                    ToServer::Blob(blob) => {
+                        let done = Done { transfer: 0, outcome: Outcome::Unsupported, detail: 0 };
+                        self.say(&ToRoute::Blob { request: blob.request, frame: BlobFrame::Done(done) });
+                    }
                 }
             }
         }

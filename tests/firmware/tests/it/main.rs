@@ -1,5 +1,6 @@
 //! What imlink promises, asked of firmware in QEMU.
 
+mod blobs;
 mod faults;
 mod footprint;
 mod hostile;
