@@ -1,10 +1,11 @@
 //! `imlink new-firmware`: the example firmware as a project of one's own.
 //!
 //! ```text
-//! firmware-example/interface        ─▶ NAME/interface    paths and types, shared with backends
-//!                  app              ─▶ NAME/app          handlers
-//!                  boards/BOARD     ─▶ NAME/board        pins and drivers; its image is NAME
-//!                  .cargo           ─▶ NAME/.cargo
+//! firmware-example/interface          ─▶ NAME/interface    paths and types, shared with backends
+//!                  app                ─▶ NAME/app          handlers
+//!                  boards/BOARD       ─▶ NAME/board        pins and drivers; its image is NAME
+//!                  boards/BOARD-boot  ─▶ NAME/boot        its bootloader, where it has one
+//!                  .cargo             ─▶ NAME/.cargo
 //! ```
 //!
 //! The files are those of the example itself, which CI builds and runs; only names and the way to imlink's own crates
@@ -58,6 +59,12 @@ const QEMU: Files = files![
 ];
 
 const W5500_EVB_PICO: Files = files![
+    "boards/w5500-evb-pico-boot/.cargo/config.toml",
+    "boards/w5500-evb-pico-boot/Cargo.lock",
+    "boards/w5500-evb-pico-boot/Cargo.toml",
+    "boards/w5500-evb-pico-boot/build.rs",
+    "boards/w5500-evb-pico-boot/memory.x",
+    "boards/w5500-evb-pico-boot/src/main.rs",
     "boards/w5500-evb-pico/.cargo/config.toml",
     "boards/w5500-evb-pico/Cargo.lock",
     "boards/w5500-evb-pico/Cargo.toml",
@@ -163,7 +170,8 @@ impl Source {
 
 /// The example's file as the project's.
 fn renamed(content: &str, board: Board, name: &str, source: &Source) -> String {
-    let mut content = content.replace(&format!("\"imlink-{}\"", board.name()), &format!("{name:?}"));
+    let mut content = content.replace(&format!("\"imlink-{}\"", board.name()), &format!("\"{name}\""));
+    content = content.replace(&format!("\"imlink-{}-boot\"", board.name()), &format!("\"{name}-boot\""));
     for own in ["device-client", "protocol"] {
         for up in ["../../../", "../../"] {
             content = content.replace(&format!("path = \"{up}{own}\""), &source.of(own));
@@ -174,8 +182,9 @@ fn renamed(content: &str, board: Board, name: &str, source: &Source) -> String {
 
 /// Where a file of the example lies in the project.
 fn place(name: &str, board: Board) -> String {
-    match name.strip_prefix(&format!("boards/{}/", board.name())) {
-        Some(rest) => format!("board/{rest}"),
+    let board = format!("boards/{}", board.name());
+    match name.strip_prefix(&board) {
+        Some(rest) => rest.strip_prefix("-boot").map_or_else(|| format!("board{rest}"), |rest| format!("boot{rest}")),
         None => name.to_owned(),
     }
 }
@@ -223,6 +232,7 @@ IMLINK_DEVICE=board-1 IMLINK_ROUTE=192.168.1.10:7000 cargo build --release
 cargo install elf2uf2-rs                                 # then hold BOOTSEL while plugging in
 elf2uf2-rs -d IMAGE
 probe-rs run --chip RP2040 IMAGE                         # or so, with a debug probe
+# With updates over imlink: flash `boot` once, then `cargo build --release --features update` (IMLINK_UPDATE_KEY=HEX).
 imlink send board-1 led/set --hex 01 --wait acked
 ";
 
@@ -285,8 +295,9 @@ mod tests {
                     assert!(path.is_none_or(|path| ["../app", "../interface"].contains(&path)), "{name}: {path:?}");
                 }
                 if name.starts_with("boards") {
-                    assert_eq!(manifest["package"]["name"].as_str(), Some("lamp"));
-                    assert_eq!(manifest["bin"][0]["name"].as_str(), Some("lamp"));
+                    let image = if place(name, *board).starts_with("boot/") { "lamp-boot" } else { "lamp" };
+                    assert_eq!(manifest["package"]["name"].as_str(), Some(image));
+                    assert_eq!(manifest["bin"][0]["name"].as_str(), Some(image));
                 }
             }
         }

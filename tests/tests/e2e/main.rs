@@ -6,6 +6,7 @@ mod bystander;
 mod cluster;
 mod hostile;
 mod http;
+mod leaked_store;
 mod link_ports;
 mod main_job;
 mod membership;

@@ -28,7 +28,7 @@ pub(crate) async fn redirected(flashed: &Flashed, route: SocketAddr, claim: Clai
     (grant.to_vec(), address.parse().expect("an address"))
 }
 
-async fn attached(grant: &[u8], server: SocketAddr, claim: Claim) -> Session {
+pub(crate) async fn attached(grant: &[u8], server: SocketAddr, claim: Claim) -> Session {
     attach(grant, claim).shake(server).await.sealed().open().await
 }
 
