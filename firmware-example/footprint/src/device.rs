@@ -1,4 +1,4 @@
-//! A whole device: messages, calls, events, and with `flash` a cursor that is kept.
+//! A whole device: messages, calls, events, with `flash` a cursor that is kept, with `blob` signed images into a partition.
 
 use core::future::poll_fn;
 use core::net::SocketAddr;
@@ -7,6 +7,8 @@ use core::task::{Context, Poll, Waker};
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use embedded_nal_async::TcpConnect;
+#[cfg(feature = "blob")]
+use imlink_device_client::blob::BlobState;
 use imlink_device_client::{
     Clock, Code, Config, Instant, NoopRawMutex, Rng, RngError, State, answer, handle, interface,
 };
@@ -113,7 +115,7 @@ pub(crate) fn run() -> usize {
         let config = Config::plain("lamp-1", &routes);
         let config = Config { interface: LAMP, resume, ..config };
         let state = STATE.init_with(|| State::new(Board));
-        let Ok(mut device) = imlink_device_client::new(state, config, Network, Board) else { return };
+        let Ok(device) = imlink_device_client::new(state, config, Network, Board) else { return };
         let client = device.client;
         let _ = client.publish_typed(TEMPERATURE, &21.5f32);
         #[cfg(feature = "flash")]
@@ -134,8 +136,24 @@ pub(crate) fn run() -> usize {
                 let _ = answer!(LAMP: call, { ECHO(number: u32) => { Ok::<_, Code>(number) } });
             }
         });
-        let mut connect = pin!(device.runner.run());
+        #[cfg(feature = "blob")]
+        let (mut runner, mut transfer) = {
+            static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
+            device.runner.with_blobs(TRANSFERS.init_with(BlobState::new))
+        };
+        #[cfg(feature = "blob")]
+        let (Ok(mut sink), Ok(mut source)) = (flash::partition(), flash::partition()) else { return };
+        #[cfg(feature = "blob")]
+        let mut transfer = {
+            transfer = transfer.with_keys(&[[3; 32]]);
+            pin!(transfer.run(&mut sink, &mut source))
+        };
+        #[cfg(not(feature = "blob"))]
+        let mut runner = device.runner;
+        let mut connect = pin!(runner.run());
         poll_fn(|cx| {
+            #[cfg(feature = "blob")]
+            let _ = transfer.as_mut().poll(cx).is_ready();
             let _ = (handle.as_mut().poll(cx).is_ready(), answer.as_mut().poll(cx).is_ready());
             connect.as_mut().poll(cx).map(drop)
         })
@@ -150,6 +168,8 @@ pub(crate) fn run() -> usize {
 mod flash {
     use embassy_sync::mutex::Mutex;
     use embedded_storage_async::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+    #[cfg(feature = "blob")]
+    use imlink_device_client::blob::{Partition, PartitionError};
     use imlink_device_client::flash::FlashStore;
     use imlink_device_client::{NoopRawMutex, Resume};
 
@@ -176,7 +196,7 @@ mod flash {
         }
 
         fn capacity(&self) -> usize {
-            16 * 4096
+            64 * 4096
         }
     }
 
@@ -193,6 +213,11 @@ mod flash {
             // SAFETY: as above.
             done(unsafe { board_flash(2, offset, bytes.as_ptr().cast_mut(), bytes.len()) })
         }
+    }
+
+    #[cfg(feature = "blob")]
+    pub(crate) fn partition() -> Result<Partition<Nor>, PartitionError> {
+        Partition::new(Nor, 16 * 4096..64 * 4096, "image")
     }
 
     pub(crate) async fn open() -> (Resume, Mutex<NoopRawMutex, FlashStore<Nor>>) {

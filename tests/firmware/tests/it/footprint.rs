@@ -76,8 +76,9 @@ async fn footprint_of_a_device_on_the_wire_and_of_its_stack() {
     quiet(&board).await;
     let reconnect = since(&board, first);
     print("reconnect after the cable was out, DHCP and the old connection's end included", reconnect);
-    // Alone it takes at most 400 bytes; here what is left of the old connection is counted, too.
-    assert!(reconnect.0 + reconnect.1 <= 440, "a reconnect takes at most 440 bytes both ways: {reconnect:?}");
+    // Alone it takes at most 400 bytes; here what is left of the old connection is counted, too, and that the board
+    // takes part in transfers.
+    assert!(reconnect.0 + reconnect.1 <= 460, "a reconnect takes at most 460 bytes both ways: {reconnect:?}");
     let status = backend.status().await;
     println!("| stack, the whole image's high-water mark | {} of {} |", status.stack_used, status.stack_size);
 }
