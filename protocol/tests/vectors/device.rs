@@ -25,6 +25,18 @@ fn hello() -> Hello<'static> {
     }
 }
 
+/// Also of a sealed link, with a grant of its own.
+pub(crate) const WELCOME: Welcome<'static> = Welcome {
+    epoch: 8,
+    generation: ID.generation,
+    heartbeat_s: 300,
+    frame_limit: 4096,
+    event_window: 16,
+    event_position: 5,
+    time_ms: 1_764_000_123_456,
+    grant: GRANT,
+};
+
 /// A key, and a ticket.
 const GRANT: &[u8] = b"key key key key key key key key ticket";
 
@@ -86,20 +98,10 @@ fn from_device() {
 
 #[test]
 fn to_device() {
-    let welcome = Welcome {
-        epoch: 8,
-        generation: ID.generation,
-        heartbeat_s: 300,
-        frame_limit: 4096,
-        event_window: 16,
-        event_position: 5,
-        time_ms: 1_764_000_123_456,
-        grant: GRANT,
-    };
     let message = |flags, expiry_ms| ToDevice::Message { sequence: 42, key: KEY, expiry_ms, flags, payload: PAYLOAD };
     let mut vectors = Vectors::default()
-        .add("welcome", &ToDevice::Welcome(welcome))
-        .add("welcome-without-grant", &ToDevice::Welcome(Welcome { grant: b"", ..welcome }))
+        .add("welcome", &ToDevice::Welcome(WELCOME))
+        .add("welcome-without-grant", &ToDevice::Welcome(Welcome { grant: b"", ..WELCOME }))
         .add("redirect", &ToDevice::Redirect { address: "10.0.0.1:7001", grant: GRANT })
         .add("pong", &ToDevice::Pong { now_ms: 300_012 })
         .add("probe", &ToDevice::Probe)

@@ -13,6 +13,7 @@ use imlink_protocol::seal::{
 use imlink_protocol::{Fingerprint, VERSION};
 use serde::Serialize;
 
+use crate::device::WELCOME;
 use crate::tickets::{TICKET, grant};
 use crate::{Entry, ID, KEY, PAYLOAD, compare, hex};
 
@@ -68,16 +69,7 @@ fn conversation() -> (Vec<FromDevice<'static>>, Vec<ToDevice<'static>>) {
         event_queue: 0x0fed_cba9_8765_4321,
         ticket: b"",
     };
-    let welcome = Welcome {
-        epoch: 8,
-        generation: ID.generation,
-        heartbeat_s: 300,
-        frame_limit: 4096,
-        event_window: 16,
-        event_position: 5,
-        time_ms: 1_764_000_123_456,
-        grant: grant(&TICKET).leak(),
-    };
+    let welcome = Welcome { grant: grant(&TICKET).leak(), ..WELCOME };
     let message = ToDevice::Message { sequence: 43, key: KEY, expiry_ms: 0, flags: Flags::NONE, payload: PAYLOAD };
     let from_device = [
         FromDevice::Hello(hello),

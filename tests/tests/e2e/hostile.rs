@@ -16,9 +16,9 @@ const HELD: usize = 8_000;
 /// Strangers a second; together with the devices more than one core does.
 const PACE: u64 = 1_500;
 /// Default of `server.half_open_max`, for one I/O thread, and of `route.half_open_max`.
-pub(crate) const HALF_OPEN_MAX: u64 = 4_096;
+const HALF_OPEN_MAX: u64 = 4_096;
 /// Bytes of a node for each connection that has proved nothing: its place, its first frame, its handshake.
-pub(crate) const STRANGER_BYTES_MAX: u64 = 4 * 1024;
+const STRANGER_BYTES_MAX: u64 = 4 * 1024;
 /// An answer may take this long however quiet the run was: the machine does other things too.
 const FLOOR: Duration = Duration::from_millis(25);
 
@@ -90,12 +90,40 @@ async fn attack(address: SocketAddr, logins: &[Vec<u8>], made: &AtomicUsize) {
     }
 }
 
-pub(crate) fn p99(latencies: &mut [Duration]) -> Duration {
+/// What an attack did to a node and to those whom it serves.
+pub(crate) struct Effect {
+    /// Strangers that came.
+    pub(crate) made: usize,
+    /// How long what was measured took before the attack, and during it.
+    pub(crate) quiet: Vec<Duration>,
+    pub(crate) flooded: Vec<Duration>,
+    /// Bytes that the node grew by.
+    pub(crate) grown: u64,
+}
+
+impl Effect {
+    /// Prints what it did to each `what`, and holds it to its bounds; `flooded_min` make a p99.
+    pub(crate) fn judge(mut self, what: &str, flooded_min: usize) {
+        let (quiet_p99, flooded_p99) = (p99(&mut self.quiet), p99(&mut self.flooded));
+        let (quiet, flooded, grown) = (self.quiet.len(), self.flooded.len(), self.grown);
+        println!(
+            "{} strangers; p99 of a {what} {quiet_p99:?} quiet ({quiet} of them), {flooded_p99:?} flooded ({flooded}); memory \
+             {grown} bytes more, {} a stranger that may stay",
+            self.made,
+            grown / HALF_OPEN_MAX
+        );
+        assert!(flooded >= flooded_min, "too few for a p99 of a {what}");
+        assert!(is_bounded(flooded_p99, quiet_p99), "p99 {flooded_p99:?}, quiet {quiet_p99:?}");
+        assert!(grown <= HALF_OPEN_MAX * STRANGER_BYTES_MAX, "strangers cost {grown} bytes");
+    }
+}
+
+fn p99(latencies: &mut [Duration]) -> Duration {
     latencies.sort_unstable();
     latencies[latencies.len() * 99 / 100]
 }
 
 /// The p99 of a flooded run is at most twice that of a quiet one.
-pub(crate) fn is_bounded(flooded: Duration, quiet: Duration) -> bool {
+fn is_bounded(flooded: Duration, quiet: Duration) -> bool {
     flooded <= (2 * quiet).max(FLOOR)
 }

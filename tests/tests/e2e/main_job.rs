@@ -22,6 +22,16 @@ async fn lamp(node: &Node) -> (Api, Device) {
     (api, device)
 }
 
+/// The same with its link in the hands of the test.
+pub(crate) async fn lamp_behind_proxy(node: &Node) -> (Api, Proxy, Device) {
+    let api = node.api();
+    api.provision("lamp").await;
+    let proxy = Proxy::start(node.devices()).await;
+    let device = Device::start("lamp", &[proxy.address()]);
+    device.attached(1).await;
+    (api, proxy, device)
+}
+
 async fn reaches(api: &Api, id: &str, state: &str) {
     eventually(&format!("{id} is {state}"), SOON, async || (api.state("lamp", id).await == state).then_some(())).await;
 }
@@ -412,11 +422,7 @@ async fn a_power_loss_without_a_cursor_repeats_only_the_unacknowledged_and_marks
 #[tokio::test]
 async fn a_link_that_swallows_everything_is_noticed_and_nothing_is_lost() {
     let node = Node::gateway(&[]).await;
-    let api = node.api();
-    api.provision("lamp").await;
-    let proxy = Proxy::start(node.devices()).await;
-    let device = Device::start("lamp", &[proxy.address()]);
-    device.attached(1).await;
+    let (api, proxy, device) = lamp_behind_proxy(&node).await;
     proxy.set(Fault::BlackHole);
     let ids: Vec<_> = {
         let mut ids = Vec::new();
@@ -442,11 +448,7 @@ async fn a_link_that_swallows_everything_is_noticed_and_nothing_is_lost() {
 #[tokio::test]
 async fn corrupted_bytes_end_the_connection_and_lose_nothing() {
     let node = Node::gateway(&[]).await;
-    let api = node.api();
-    api.provision("lamp").await;
-    let proxy = Proxy::start(node.devices()).await;
-    let device = Device::start("lamp", &[proxy.address()]);
-    device.attached(1).await;
+    let (api, proxy, device) = lamp_behind_proxy(&node).await;
     proxy.set(Fault::Flip);
     let id = api.send("lamp", "led/set", "", *b"precious").await.text("id");
     eventually("the link breaks", SOON, async || device.link().filter(|link| !link.is_attached())).await;

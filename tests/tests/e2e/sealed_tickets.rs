@@ -3,40 +3,25 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use imlink_protocol::message::{FromDevice, GoAwayReason, RejectCode, ToDevice};
+use imlink_protocol::message::{FromDevice, RejectCode, ToDevice};
 use imlink_protocol::seal::{Claim, ToStranger};
 use imlink_tests::api::Api;
-use imlink_tests::device::Device;
 use imlink_tests::node::Node;
 use imlink_tests::proxy::{Fault, Proxy};
 use imlink_tests::redis::{Keep, Redis};
-use imlink_tests::sealed::{Flashed, Session, attach, claim, connect};
+use imlink_tests::sealed::{Flashed, attach, claim, connect};
 use imlink_tests::wait::eventually;
 
-/// A change of who may be a device is in force this long after it was asked for.
-const ENDED_WITHIN: Duration = Duration::from_secs(2);
-const SOON: Duration = Duration::from_secs(5);
+use crate::main_job::lamp_behind_proxy;
+use crate::sealed_keys::{attached, is_cut};
 
-async fn attached(grant: &[u8], server: SocketAddr, claim: Claim) -> Session {
-    attach(grant, claim).shake(server).await.sealed().open().await
-}
+const SOON: Duration = Duration::from_secs(5);
 
 /// The server takes the handshake, and refuses the device once it is proved which key its ticket was given for.
 async fn is_refused(grant: &[u8], server: SocketAddr, claim: Claim) {
     let mut link = attach(grant, claim).shake(server).await.sealed();
     let answer = link.ask_hello().await;
     assert!(matches!(answer.read(), ToDevice::Reject { code: RejectCode::Ticket, retry_after_s: 0 }), "{answer:?}");
-}
-
-/// The session is closed within 2 s of `since`, with a word why.
-async fn is_cut(mut session: Session, since: Instant) -> Vec<u8> {
-    let words = session.link.last_words(ENDED_WITHIN).await;
-    println!("cut after {:?}", since.elapsed());
-    assert!(since.elapsed() < ENDED_WITHIN);
-    let is_told =
-        words.iter().any(|word| matches!(word.read(), ToDevice::GoAway { reason: GoAwayReason::Revoked, .. }));
-    assert!(is_told, "{words:?}");
-    session.grant
 }
 
 /// A ticket ends with the key that it was given for, as does the session.
@@ -114,11 +99,7 @@ fn tickets(proxy: &Proxy) -> Vec<bool> {
 #[tokio::test]
 async fn a_forged_refusal_costs_one_try_and_takes_no_ticket_away() {
     let node = Node::gateway(&[]).await;
-    let api = node.api();
-    api.provision("lamp").await;
-    let proxy = Proxy::start(node.devices()).await;
-    let device = Device::start("lamp", &[proxy.address()]);
-    device.attached(1).await;
+    let (api, proxy, device) = lamp_behind_proxy(&node).await;
     let mut refuse = [0; 16];
     let said = ToStranger::Refuse { code: RejectCode::Ticket, retry_after_s: 0 };
     let len = said.encode(&mut refuse).expect("a refusal is short");
