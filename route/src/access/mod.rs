@@ -18,6 +18,7 @@ mod tokens;
 
 pub(crate) use caller::{Caller, Need};
 pub(crate) use presented::Presented;
+pub(crate) use rate::Bucket;
 pub(crate) use scope::is_like;
 pub use scope::{ScopeError, Scopes, Verb};
 pub(crate) use tokens::Tokens;

@@ -4,22 +4,22 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// What one token may still do on this route.
+/// What may still be done on this route: by one token, by all logins.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     per_second: f64,
     state: Mutex<(f64, Instant)>,
 }
 
 impl Bucket {
     /// A full bucket.
-    pub(super) fn new(per_second: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
         let per_second = f64::from(per_second.max(1));
         Self { per_second, state: Mutex::new((per_second, now)) }
     }
 
     /// Takes one request; else says in how long there will be one.
-    pub(super) fn take(&self, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&self, now: Instant) -> Result<(), Duration> {
         let mut state = self.state.lock();
         let (left, since) = *state;
         let left = (left + now.saturating_duration_since(since).as_secs_f64() * self.per_second).min(self.per_second);

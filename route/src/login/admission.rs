@@ -20,13 +20,15 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use crate::access::Bucket;
+
 /// The room for logins.
 pub(super) struct Admission {
     half_open_max: usize,
     half_open: Mutex<HalfOpen>,
     admitted: Arc<Semaphore>,
     told: Arc<Semaphore>,
-    bucket: Mutex<Bucket>,
+    bucket: Bucket,
     open: Mutex<OpenHandshakes<Who>>,
     gauge: Gauge,
 }
@@ -54,24 +56,16 @@ pub(super) struct Open<'a> {
     who: Who,
 }
 
-struct Bucket {
-    /// In millionths of a login.
-    tokens: u64,
-    per_s: u64,
-    filled: Option<Instant>,
-}
-
 impl Admission {
     /// Room for `half_open_max` of each kind, counted in `gauge`, and `per_s` logins a second.
     pub(super) fn new(half_open_max: usize, per_s: u32, gauge: Gauge) -> Arc<Self> {
-        let per_s = u64::from(per_s.max(1));
         let half_open_max = half_open_max.max(1);
         Arc::new(Self {
             half_open_max,
             half_open: Mutex::default(),
             admitted: Arc::new(Semaphore::new(half_open_max)),
             told: Arc::new(Semaphore::new(half_open_max)),
-            bucket: Mutex::new(Bucket { tokens: per_s * LOGIN, per_s, filled: None }),
+            bucket: Bucket::new(per_s, Instant::now()),
             open: Mutex::default(),
             gauge,
         })
@@ -107,7 +101,7 @@ impl Admission {
     /// Whether one more login may be worked on in this second. Asked of who could not just be anybody, and before
     /// what is expensive.
     pub(super) fn take(&self, now: Instant) -> bool {
-        self.bucket.lock().take(now)
+        self.bucket.take(now).is_ok()
     }
 
     /// Counts a handshake of a device; `None` when there are as many of the same as may be open.
@@ -139,25 +133,6 @@ impl Drop for Open<'_> {
         self.admission.open.lock().leave(&self.who);
     }
 }
-
-impl Bucket {
-    fn take(&mut self, now: Instant) -> bool {
-        let since = self.filled.map_or(0, |at| now.saturating_duration_since(at).as_micros());
-        let gained = u64::try_from(since).unwrap_or(u64::MAX).saturating_mul(self.per_s);
-        self.tokens = self.tokens.saturating_add(gained).min(self.per_s * LOGIN);
-        self.filled = Some(now);
-        match self.tokens.checked_sub(LOGIN) {
-            Some(rest) => {
-                self.tokens = rest;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-/// One login, in the bucket's unit.
-const LOGIN: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
