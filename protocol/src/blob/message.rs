@@ -158,26 +158,22 @@ impl<'a> BlobFrame<'a> {
     }
 }
 
+/// Either direction of a device's link has the frames of transfers among its own.
 #[cfg(feature = "blob")]
-impl<'a> From<BlobFrame<'a>> for FromDevice<'a> {
-    fn from(frame: BlobFrame<'a>) -> Self {
-        match frame {
-            BlobFrame::Open(open) => Self::BlobOpen(open),
-            BlobFrame::Chunk(chunk) => Self::BlobChunk(chunk),
-            BlobFrame::Ack(ack) => Self::BlobAck(ack),
-            BlobFrame::Done(done) => Self::BlobDone(done),
+macro_rules! carries_blobs {
+    ($($direction:ident),*) => {$(
+        impl<'a> From<BlobFrame<'a>> for $direction<'a> {
+            fn from(frame: BlobFrame<'a>) -> Self {
+                match frame {
+                    BlobFrame::Open(open) => Self::BlobOpen(open),
+                    BlobFrame::Chunk(chunk) => Self::BlobChunk(chunk),
+                    BlobFrame::Ack(ack) => Self::BlobAck(ack),
+                    BlobFrame::Done(done) => Self::BlobDone(done),
+                }
+            }
         }
-    }
+    )*};
 }
 
 #[cfg(feature = "blob")]
-impl<'a> From<BlobFrame<'a>> for ToDevice<'a> {
-    fn from(frame: BlobFrame<'a>) -> Self {
-        match frame {
-            BlobFrame::Open(open) => Self::BlobOpen(open),
-            BlobFrame::Chunk(chunk) => Self::BlobChunk(chunk),
-            BlobFrame::Ack(ack) => Self::BlobAck(ack),
-            BlobFrame::Done(done) => Self::BlobDone(done),
-        }
-    }
-}
+carries_blobs!(FromDevice, ToDevice);

@@ -84,3 +84,10 @@ impl fmt::Display for BlobFault {
 }
 
 impl core::error::Error for BlobFault {}
+
+/// Where a chunk of `len` bytes at `offset` ends, if it has any, is the one that is `expected` and fits below `limit`.
+fn end_of_chunk(offset: u32, len: usize, expected: u32, limit: u32) -> Result<u32, BlobFault> {
+    let end = u32::try_from(len).ok().and_then(|len| offset.checked_add(len));
+    let end = end.filter(|end| offset == expected && len > 0 && *end <= limit);
+    end.ok_or(BlobFault::Chunk { offset, len, expected, limit })
+}

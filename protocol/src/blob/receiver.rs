@@ -1,6 +1,6 @@
 //! The receiving end of a transfer.
 
-use super::{BlobFault, WINDOW_MAX};
+use super::{BlobFault, WINDOW_MAX, end_of_chunk};
 
 /// What came of a blob, how far it is written, and how much more may come.
 ///
@@ -31,14 +31,8 @@ impl Receiver {
 
     /// A chunk came: where in the buffer its bytes go.
     pub fn handle_chunk(&mut self, offset: u32, len: usize) -> Result<usize, BlobFault> {
-        let Self { received, limit, .. } = *self;
-        let fault = BlobFault::Chunk { offset, len, expected: received, limit };
-        let len = u32::try_from(len).map_err(|_| fault)?;
-        let end = offset.checked_add(len).ok_or(fault)?;
-        if offset != received || len == 0 || end > limit {
-            return Err(fault);
-        }
-        let at = (received - self.written) as usize;
+        let end = end_of_chunk(offset, len, self.received, self.limit)?;
+        let at = self.buffered();
         self.received = end;
         Ok(at)
     }

@@ -1,6 +1,6 @@
 //! The IM-server's end: between a device and the route that asked.
 
-use super::{Ack, Action, BlobFault, BlobFrame, Chunk, Done, Open, Outcome, WINDOW_MAX};
+use super::{Ack, Action, BlobFault, BlobFrame, Chunk, Done, Open, Outcome, WINDOW_MAX, end_of_chunk};
 
 /// The transfers of one session, one at a time. Numbers them and holds both ends to their rules, so that no more
 /// than a window of bytes is ever on the way through the server.
@@ -112,14 +112,8 @@ impl Transfer {
     }
 
     fn handle_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), BlobFault> {
-        let (offset, len, limit) = (chunk.offset, chunk.bytes.len(), self.limit);
         let sent = self.sent.ok_or(BlobFault::Order)?;
-        let fault = BlobFault::Chunk { offset, len, expected: sent, limit };
-        let end = u32::try_from(len).ok().and_then(|len| offset.checked_add(len)).ok_or(fault)?;
-        if offset != sent || len == 0 || end > limit {
-            return Err(fault);
-        }
-        self.sent = Some(end);
+        self.sent = Some(end_of_chunk(chunk.offset, chunk.bytes.len(), sent, self.limit)?);
         Ok(())
     }
 }
