@@ -8,6 +8,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bar;
 mod cli;
 mod client;
 mod config;

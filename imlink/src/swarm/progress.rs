@@ -1,13 +1,14 @@
 //! The live line of a fleet, and its report.
 
-use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use imlink_swarm::{Report, Snapshot};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+
+use crate::bar::bar;
 
 /// Interval of lines where there is no terminal to draw on.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -71,12 +72,7 @@ struct Last {
 impl Progress {
     /// A line for `devices`; nothing is drawn with `json`.
     pub(super) fn new(devices: u32, json: bool) -> Self {
-        let is_drawn = !json && std::io::stderr().is_terminal();
-        let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(devices.into()), target);
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {bar:30} {pos}/{len} attached  {msg}") {
-            bar.set_style(style);
-        }
+        let (bar, is_drawn) = bar(Some(devices.into()), "{elapsed:>4} {bar:30} {pos}/{len} attached  {msg}", json);
         let now = Instant::now();
         let last = Mutex::new(Last { at: now, shown: now, moment: Moment::default() });
         Self { bar, devices, json, is_drawn, last }

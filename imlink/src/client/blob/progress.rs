@@ -1,9 +1,10 @@
 //! The bar of a transfer.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
+
+use crate::bar::bar;
 
 /// Longer than a gateway waits for a device or for a request's body.
 const STALLED: Duration = Duration::from_secs(150);
@@ -19,13 +20,8 @@ pub(super) struct Progress {
 impl Progress {
     /// Of `size` bytes; with `json` nothing is said.
     pub(super) fn new(size: u64, json: bool) -> Self {
-        let is_drawn = !json && std::io::stderr().is_terminal();
-        let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(size), target);
         let template = "{elapsed:>4} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        let (bar, is_drawn) = bar(Some(size), template, json);
         Self { bar, is_quiet: json, is_drawn }
     }
 

@@ -6,19 +6,20 @@
 //! ```
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, IsTerminal, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use imlink_route::http::{DeviceList, DeviceView};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use reqwest::{Method, StatusCode};
 use tokio::sync::mpsc;
 
 use super::rows::{self, Row};
 use super::{PAGE, WAIT};
+use crate::bar::bar;
 use crate::cli::{ExportArgs, ImportArgs, TableFormat};
 use crate::client::{Api, ClientError, print_line};
 use crate::exit::Exit;
@@ -212,11 +213,6 @@ fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
 
 /// A bar on standard error, where somebody looks; of unknown length with 0.
 fn progress(count: u64, is_silent: bool) -> ProgressBar {
-    let is_drawn = !is_silent && std::io::stderr().is_terminal();
-    let target = if is_drawn { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(count).filter(|count| *count > 0), target);
-    if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {bar:30} {pos}/{len} devices  {per_sec}") {
-        bar.set_style(style);
-    }
-    bar
+    let count = Some(count).filter(|count| *count > 0);
+    bar(count, "{elapsed:>4} {bar:30} {pos}/{len} devices  {per_sec}", is_silent).0
 }
