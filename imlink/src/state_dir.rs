@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use imlink_protocol::hex::Hex;
 
 /// Bytes of a secret before it is written in hexadecimal.
 const SECRET_LEN: usize = 32;
@@ -162,7 +163,7 @@ fn random() -> anyhow::Result<u64> {
 pub(crate) fn random_hex() -> anyhow::Result<String> {
     let mut bytes = [0; SECRET_LEN];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(Hex(&bytes).to_string())
 }
 
 #[cfg(test)]

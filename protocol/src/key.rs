@@ -5,6 +5,8 @@ use core::fmt;
 use postcard_schema::Schema;
 use serde::{Deserialize, Serialize};
 
+use crate::hex::Hex;
+
 /// What a message, call, event or request is about: FNV-1a over path and payload schema as
 /// `postcard-rpc` computes it, its 8 bytes folded to 4 (byte *i* = byte 2*i* xor byte 2*i*+1).
 ///
@@ -28,7 +30,7 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 

@@ -13,6 +13,8 @@ use core::str::FromStr;
 
 use zeroize::Zeroize;
 
+use crate::hex::{self, Hex, HexError};
+
 /// Bytes of every key here.
 pub const KEY_LEN: usize = 32;
 
@@ -56,13 +58,13 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(&self.0, f)
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 
@@ -165,7 +167,7 @@ pub struct Revealed<'a>(&'a [u8; KEY_LEN]);
 
 impl fmt::Display for Revealed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(self.0, f)
+        fmt::Display::fmt(&Hex(self.0), f)
     }
 }
 
@@ -179,26 +181,11 @@ pub struct LoginKeys {
     pub next: PrivateKey,
 }
 
-/// Digits of a key.
-const DIGITS: usize = 2 * KEY_LEN;
-
-fn write_hex(bytes: &[u8; KEY_LEN], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
 fn read_hex(text: &str, out: &mut [u8; KEY_LEN]) -> Result<(), KeyError> {
-    if text.len() != DIGITS {
-        return Err(KeyError::Length(text.len()));
-    }
-    let digit = |at: usize, byte: u8| {
-        let digit = char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        digit.ok_or(KeyError::Digit(at))
-    };
-    let pairs = text.as_bytes().as_chunks::<2>().0;
-    for (at, (byte, [high, low])) in out.iter_mut().zip(pairs).enumerate() {
-        *byte = digit(2 * at + 1, *high)? << 4 | digit(2 * at + 2, *low)?;
-    }
-    Ok(())
+    hex::read_into(text, out).map_err(|error| match error {
+        HexError::Length(len) => KeyError::Length(len),
+        HexError::Digit(at) => KeyError::Digit(at),
+    })
 }
 
 #[cfg(test)]

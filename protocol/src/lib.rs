@@ -21,6 +21,7 @@ extern crate std;
 pub mod blob;
 pub mod device;
 pub mod frame;
+pub mod hex;
 pub mod id;
 pub mod interface;
 pub mod key;

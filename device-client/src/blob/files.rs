@@ -3,8 +3,8 @@
 use std::format;
 use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
-use std::string::String;
 
+use imlink_protocol::hex::Hex;
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
@@ -33,7 +33,7 @@ impl Files {
     }
 
     fn part(&self, blob: &Blob) -> PathBuf {
-        let hash: String = blob.sha256.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hash = Hex(blob.sha256.get(..8).unwrap_or_default());
         self.folder.join(format!(".{}.{hash}.part", blob.name))
     }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use imlink_protocol::hex::Hex;
 use reqwest::{Method, header};
 
-use super::{Api, ClientError, hex, print_line};
+use super::{Api, ClientError, print_line};
 use crate::cli::{CallArgs, Out};
 use crate::exit::Exit;
 
@@ -29,7 +30,7 @@ pub(crate) async fn call(args: &CallArgs) -> Result<Exit, ClientError> {
         return Ok(Exit::Done);
     }
     match args.out {
-        Out::Hex => print_line(&hex(&answer))?,
+        Out::Hex => print_line(&Hex(&answer).to_string())?,
         Out::Text => print_line(&String::from_utf8_lossy(&answer))?,
         Out::Raw => {
             let mut out = std::io::stdout().lock();

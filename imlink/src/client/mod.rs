@@ -12,6 +12,7 @@ mod watch;
 use std::io::{Read, Write};
 
 use anyhow::Context;
+use imlink_protocol::hex::Hex;
 
 use crate::cli::PayloadArgs;
 
@@ -62,10 +63,6 @@ fn readable(bytes: &[u8]) -> String {
     let is_text = |text: &&str| !text.is_empty() && !text.chars().any(char::is_control);
     match std::str::from_utf8(bytes).ok().filter(is_text) {
         Some(text) => format!("{text:?}"),
-        None => hex(bytes),
+        None => Hex(bytes).to_string(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

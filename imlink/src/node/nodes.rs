@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use imlink_link::seal::{JoinSecret, PublicKey};
+use imlink_protocol::hex::Hex;
 use imlink_store::Store;
 use imlink_store::node::{JoinToken, NodeRole};
 
@@ -36,9 +37,9 @@ pub(crate) fn nodes(args: &NodesArgs) -> anyhow::Result<Exit> {
             NodeCommand::Remove { role, name } => remove(&store, *role, name, json).await,
             NodeCommand::Tokens => tokens(&store, json).await,
             NodeCommand::Revoke { id } => {
-                anyhow::ensure!(store.remove_join_token(id.0).await?, "there is no join token {}", hex(&id.0));
-                print(json, &serde_json::json!({ "id": hex(&id.0), "revoked": true }), || {
-                    format!("{}: taken back", hex(&id.0))
+                anyhow::ensure!(store.remove_join_token(id.0).await?, "there is no join token {}", Hex(&id.0));
+                print(json, &serde_json::json!({ "id": Hex(&id.0).to_string(), "revoked": true }), || {
+                    format!("{}: taken back", Hex(&id.0))
                 })
             }
         }
@@ -50,7 +51,7 @@ async fn token(settings: &Settings, store: &Store, token: JoinToken, json: bool)
     store.put_join_token(&token).await?;
     let shown = serde_json::json!({
         "token": *secret.reveal(),
-        "id": hex(&token.id),
+        "id": Hex(&token.id).to_string(),
         "role": token.role.name(),
         "expires_ms": token.expires_ms,
         "uses": token.uses,
@@ -97,7 +98,7 @@ async fn remove(store: &Store, role: NodeRole, name: &str, json: bool) -> anyhow
 
 async fn tokens(store: &Store, json: bool) -> anyhow::Result<Exit> {
     for token in store.join_tokens().await? {
-        let id = hex(&token.id);
+        let id = Hex(&token.id).to_string();
         let shown = serde_json::json!({
             "id": id,
             "role": token.role.name(),
@@ -117,8 +118,4 @@ fn print(json: bool, shown: &serde_json::Value, line: impl FnOnce() -> String) -
     let text = if json { shown.to_string() } else { line() };
     writeln!(std::io::stdout().lock(), "{text}")?;
     Ok(Exit::Done)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

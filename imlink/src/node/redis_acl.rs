@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use imlink_protocol::hex::Hex;
 use imlink_store::acl::{Role, operations, rules};
 use sha2::{Digest, Sha256};
 
@@ -21,7 +22,7 @@ pub(crate) fn redis_acl(args: &RedisAclArgs) -> anyhow::Result<Exit> {
     for role in roles {
         let (user, password) = (format!("{}{role}", args.prefix), random_hex()?);
         let rules = rules(&[role]);
-        let hash: String = Sha256::digest(&password).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = Hex(&Sha256::digest(&password)).to_string();
         if args.json {
             let rules: Vec<_> = rules.iter().map(String::as_str).collect();
             let does: Vec<_> = operations(role).collect();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use imlink_protocol::hex::{self, Hex};
 use imlink_seal::public_key;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -42,12 +43,12 @@ impl NodeKey {
 
     /// Reads what [`NodeKey::to_hex`] wrote.
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
-        Self::from_bytes(hex_to(text.trim()).ok_or(KeyError::Form)?)
+        Self::from_bytes(hex::read(text.trim()).map_err(|_| KeyError::Form)?)
     }
 
     /// As it is kept in a file.
     pub fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(to_hex(&*self.private))
+        Zeroizing::new(Hex(&*self.private).to_string())
     }
 
     /// What others know it by.
@@ -68,7 +69,7 @@ impl fmt::Debug for NodeKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&to_hex(&self.0))
+        fmt::Display::fmt(&Hex(&self.0), f)
     }
 }
 
@@ -76,24 +77,6 @@ impl FromStr for PublicKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        hex_to(text).map(Self).ok_or(KeyError::Form)
+        hex::read(text).map(Self).map_err(|_| KeyError::Form)
     }
-}
-
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Exactly `N` bytes in hexadecimal.
-pub(super) fn hex_to<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    if pairs.len() != N {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut bytes = [0; N];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
 }

@@ -11,10 +11,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit, Mac};
+use imlink_protocol::hex::{self, Hex};
 use sha2::Sha256;
 use zeroize::Zeroizing;
-
-use super::key::{hex_to, to_hex};
 
 /// A join token with its secret. Only [`JoinSecret::reveal`] shows it.
 #[derive(Clone)]
@@ -44,7 +43,7 @@ impl JoinSecret {
 
     /// The token as a newcomer is given it.
     pub fn reveal(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("imj_{}_{}", to_hex(&self.id), to_hex(&*self.psk)))
+        Zeroizing::new(format!("imj_{}_{}", Hex(&self.id), Hex(&*self.psk)))
     }
 
     pub(super) fn psk(&self) -> &[u8; 32] {
@@ -57,13 +56,13 @@ impl FromStr for JoinSecret {
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
         let (id, secret) = text.trim().strip_prefix("imj_").and_then(|rest| rest.split_once('_')).ok_or(TokenError)?;
-        let (Some(id), Some(psk)) = (hex_to(id), hex_to(secret)) else { return Err(TokenError) };
+        let (Ok(id), Ok(psk)) = (hex::read(id), hex::read(secret)) else { return Err(TokenError) };
         Ok(Self { id, psk: Zeroizing::new(psk) })
     }
 }
 
 impl fmt::Debug for JoinSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinSecret").field("id", &to_hex(&self.id)).finish_non_exhaustive()
+        f.debug_struct("JoinSecret").field("id", &Hex(&self.id).to_string()).finish_non_exhaustive()
     }
 }

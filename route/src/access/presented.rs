@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use imlink_protocol::hex::Hex;
 use imlink_protocol::id::TokenId;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -50,8 +51,7 @@ impl Presented {
 
     /// What its owner is told, once.
     pub(crate) fn reveal(&self) -> String {
-        let secret: String = self.secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{PREFIX}{}_{secret}", self.id)
+        format!("{PREFIX}{}_{}", self.id, Hex(&self.secret))
     }
 }
 

@@ -21,6 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use imlink_protocol::blob::{Kind, NAME_LEN_MAX, Outcome, SIGNATURE_LEN};
+use imlink_protocol::hex::{self, Hex};
 use imlink_protocol::id::check_device_id;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -133,7 +134,7 @@ pub(super) async fn get(
     };
     let taken = api.route.take_blob(take).await?;
     let (size, from) = (taken.size(), taken.offset());
-    let etag = format!("\"{}\"", hex(taken.sha256()));
+    let etag = format!("\"{}\"", Hex(taken.sha256()));
     let mut response = Body::from_stream(bytes(api, caller, taken)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -227,29 +228,18 @@ fn kind(text: &str) -> Result<Kind, Problem> {
 }
 
 fn hash(text: &str) -> Result<[u8; 32], Problem> {
-    let bytes = unhex(text).and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or_else(|| bad("a SHA-256 is written as 64 hexadecimal digits".into()))
+    hex::read(text).map_err(|_| bad("a SHA-256 is written as 64 hexadecimal digits".into()))
 }
 
 fn signature(text: &str) -> Result<Vec<u8>, Problem> {
-    let bytes = unhex(text).filter(|bytes| bytes.len() == SIGNATURE_LEN);
-    bytes.ok_or_else(|| bad("`signature` is written as 128 hexadecimal digits".into()))
+    let bytes = hex::read::<SIGNATURE_LEN>(text).map(Vec::from);
+    bytes.map_err(|_| bad("`signature` is written as 128 hexadecimal digits".into()))
 }
 
 fn range(text: &str) -> Result<u32, Problem> {
     let first = text.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
     let first = first.and_then(|first| first.parse().ok());
     first.ok_or_else(|| bad(format!("`Range: {text}` is not of the form bytes=N-, the only one that is taken")))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let pair = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
-    is_hex.then(|| (0..text.len()).step_by(2).map(pair).collect())?
 }
 
 fn put_text(headers: &mut HeaderMap, name: header::HeaderName, text: &str) {

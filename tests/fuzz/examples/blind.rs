@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use imlink_fuzz::mutate::mutate;
 use imlink_fuzz::{TARGETS, Target};
+use imlink_protocol::hex::Hex;
 
 const HELP: &str = "\
 usage: blind [--seconds N] [--seed N] [TARGET…]    mutated vectors through each target, N seconds (2) each
@@ -193,8 +194,7 @@ fn report(name: &str, bytes: &[u8], what: &str) {
         .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     let file = here().join("artifacts").join(format!("{name}-{hash:016x}"));
     let written = std::fs::create_dir_all(here().join("artifacts")).and_then(|()| std::fs::write(&file, bytes));
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("{name}: an input {what}: {hex}");
+    println!("{name}: an input {what}: {}", Hex(bytes));
     match written {
         Ok(()) => println!(
             "again: cargo run --manifest-path tests/fuzz/Cargo.toml --no-default-features --example blind -- --replay {name} {}",

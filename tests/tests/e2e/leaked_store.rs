@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use imlink_protocol::hex::{self, Hex};
 use imlink_protocol::key_pair::{PrivateKey, PublicKey};
 use imlink_protocol::ticket;
 use imlink_tests::cluster::Cluster;
@@ -15,15 +16,6 @@ use crate::sealed_keys::{attached, redirected};
 
 fn holds(copy: &[u8], bytes: &[u8]) -> bool {
     copy.windows(bytes.len()).any(|window| window == bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let pair = |at| text.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    (0..text.len() / 2).map(|at| pair(at).expect("hexadecimal")).collect()
 }
 
 /// Public keys of the cluster's nodes, from the command that lists them.
@@ -59,14 +51,18 @@ async fn a_copy_of_the_store_lets_nobody_in() {
         let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
         ticket::derive(CLUSTER_SECRET.as_bytes(), "server-1", ticket::day_of(now_s) - back).0.to_vec()
     });
-    let secret = unhex(secret);
-    let join_secret = unhex(join.trim().rsplit_once('_').expect("imj_ID_SECRET").1);
+    let secret = hex::read::<32>(secret).expect("32 bytes").to_vec();
+    let join_secret = join.trim().rsplit_once('_').expect("imj_ID_SECRET").1;
+    let join_secret = hex::read::<32>(join_secret).expect("32 bytes").to_vec();
     let mut secrets = vec![flashed.private.bytes().to_vec(), secret.clone(), CLUSTER_SECRET.into(), join_secret];
     secrets.extend(ROUTE_KEYS.map(|key| key.to_vec()));
     secrets.extend([&first, &session.grant].map(|grant| grant[..32].to_vec()));
     secrets.extend(day_keys);
     for (number, secret) in secrets.iter().enumerate() {
-        assert!(!holds(&copy, secret) && !holds(&copy, hex(secret).as_bytes()), "secret {number} is in the store");
+        assert!(
+            !holds(&copy, secret) && !holds(&copy, Hex(secret).to_string().as_bytes()),
+            "secret {number} is in the store"
+        );
     }
     // No 32 bytes of it are a private key of a device, a route or a node.
     let nodes = nodes(&cluster);
@@ -82,7 +78,7 @@ async fn a_copy_of_the_store_lets_nobody_in() {
     // What it does hold of a token and of a device is no token and no key.
     let hash = Sha256::digest(&secret).to_vec();
     assert!(holds(&copy, &hash), "the store knows a token by its hash");
-    let forged = api.with_token(&format!("{id}_{}", hex(&hash)));
+    let forged = api.with_token(&format!("{id}_{}", Hex(&hash)));
     assert_eq!(forged.send("lamp", "led/set", "", b"on".to_vec()).await.status, 401);
     let thief = Flashed { private: PrivateKey::new(public), ..flashed.clone() };
     assert_eq!(thief.login(claim(2, 1)).shake(route.devices()).await.told(), "unknown-device");

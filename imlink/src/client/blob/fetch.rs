@@ -5,11 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use imlink_protocol::hex::{self, Hex};
 use reqwest::{Method, Response, header};
 
-use super::super::{Api, ClientError, hex, print_line};
+use super::super::{Api, ClientError, print_line};
 use super::progress::Progress;
-use super::{Patience, send, unhex};
+use super::{Patience, send};
 use crate::cli::BlobFetchArgs;
 use crate::exit::Exit;
 
@@ -38,7 +39,7 @@ pub(super) async fn fetch(api: &Api, args: &BlobFetchArgs, json: bool) -> Result
     };
     progress.iter().for_each(Progress::finish);
     keep(&part, &output, &hash)?;
-    let (size, text) = (part.len, hex(&hash));
+    let (size, text) = (part.len, Hex(&hash).to_string());
     let line = if json {
         serde_json::json!({
             "device": args.device, "name": args.name, "size": size, "sha256": text, "file": output,
@@ -70,7 +71,7 @@ async fn go_on(
         drop(answer);
         let request = api.request(Method::GET, &path, None);
         let request = request.header(header::RANGE, format!("bytes={}-", part.len));
-        answer = api.ask(request.header(header::IF_MATCH, format!("\"{}\"", hex(&hash)))).await?;
+        answer = api.ask(request.header(header::IF_MATCH, format!("\"{}\"", Hex(&hash)))).await?;
     }
     patience.see(part.len);
     let progress = progress.get_or_insert_with(|| Progress::new(size, json));
@@ -94,7 +95,7 @@ async fn go_on(
 /// Hash and length of the whole file.
 fn head(answer: &Response) -> anyhow::Result<([u8; 32], u64)> {
     let text = |name: header::HeaderName| answer.headers().get(name).and_then(|value| value.to_str().ok());
-    let hash = text(header::ETAG).and_then(|tag| unhex(tag.trim_matches('"')));
+    let hash = text(header::ETAG).and_then(|tag| hex::read(tag.trim_matches('"')).ok());
     let size = text(header::CONTENT_LENGTH).and_then(|len| len.parse().ok());
     hash.zip(size).context("the answer does not name hash and length of the file; is --url right?")
 }
@@ -106,7 +107,7 @@ fn keep(part: &Part, output: &Path, hash: &[u8; 32]) -> anyhow::Result<()> {
     if is != *hash {
         // Best effort: the error is what counts.
         let _ = std::fs::remove_file(&part.path);
-        anyhow::bail!("what came has SHA-256 {}, the device said {}: fetch it again", hex(&is), hex(hash));
+        anyhow::bail!("what came has SHA-256 {}, the device said {}: fetch it again", Hex(&is), Hex(hash));
     }
     std::fs::rename(&part.path, output).with_context(|| format!("cannot write {}", output.display()))
 }
@@ -114,7 +115,7 @@ fn keep(part: &Part, output: &Path, hash: &[u8; 32]) -> anyhow::Result<()> {
 impl Part {
     fn open(output: &Path, hash: &[u8; 32], size: u64) -> anyhow::Result<Self> {
         let mut name = output.as_os_str().to_owned();
-        name.push(format!(".{}.part", hex(hash).get(..16).unwrap_or_default()));
+        name.push(format!(".{}.part", Hex(hash.get(..8).unwrap_or_default())));
         let path = PathBuf::from(name);
         let open = || -> std::io::Result<(File, u64)> {
             let file = OpenOptions::new().append(true).create(true).open(&path)?;

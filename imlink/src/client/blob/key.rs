@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use ed25519_dalek::SigningKey;
+use imlink_protocol::hex::{self, Hex};
 
-use super::super::{ClientError, hex, print_line};
-use super::unhex;
+use super::super::{ClientError, print_line};
 use crate::cli::BlobKeyArgs;
 use crate::exit::Exit;
 
@@ -19,7 +19,7 @@ pub(super) fn key(args: &BlobKeyArgs, json: bool) -> Result<Exit, ClientError> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => read(&args.file)?,
         drawn => drawn.with_context(|| format!("cannot write the key {}", args.file.display()))?,
     };
-    let public = hex(key.verifying_key().as_bytes());
+    let public = Hex(key.verifying_key().as_bytes()).to_string();
     let json = json.then(|| serde_json::json!({ "file": args.file, "public_key": public }).to_string());
     print_line(&json.unwrap_or(public))?;
     Ok(Exit::Done)
@@ -29,7 +29,7 @@ fn draw(path: &Path) -> std::io::Result<SigningKey> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", hex(&bytes))?;
+    writeln!(file, "{}", Hex(&bytes))?;
     file.sync_all()?;
     Ok(SigningKey::from_bytes(&bytes))
 }
@@ -37,7 +37,8 @@ fn draw(path: &Path) -> std::io::Result<SigningKey> {
 /// Reads a private key.
 pub(super) fn read(path: &Path) -> anyhow::Result<SigningKey> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the key {}", path.display()))?;
-    let bytes = unhex(text.trim())
+    let bytes = hex::read(text.trim())
+        .ok()
         .with_context(|| format!("{} is not 64 hexadecimal digits; draw one with `imlink blob key`", path.display()))?;
     Ok(SigningKey::from_bytes(&bytes))
 }

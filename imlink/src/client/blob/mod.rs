@@ -79,13 +79,6 @@ const AGAIN: &[&str] = &[
 ];
 const PAUSE: Duration = Duration::from_millis(500);
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
-    bytes.filter(|_| rest.is_empty())?.try_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

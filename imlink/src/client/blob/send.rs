@@ -8,12 +8,13 @@ use anyhow::Context;
 use ed25519_dalek::Signer;
 use futures_util::stream;
 use imlink_protocol::blob::{Kind, signed};
+use imlink_protocol::hex::Hex;
 use imlink_protocol::id::check_device_id;
 use imlink_route::http::BlobView;
 use reqwest::{Body, Method, header};
 use sha2::{Digest, Sha256};
 
-use super::super::{Api, ClientError, hex, print_line};
+use super::super::{Api, ClientError, print_line};
 use super::progress::Progress;
 use super::{Patience, key};
 use crate::cli::{BlobAs, BlobSendArgs};
@@ -126,11 +127,11 @@ fn given(args: &BlobSendArgs) -> anyhow::Result<Given<'_>> {
         BlobAs::File => Kind::File,
         BlobAs::Firmware => Kind::Firmware,
     };
-    let text = hex(&sha256);
+    let text = Hex(&sha256).to_string();
     let mut query = vec![("size", size.to_string()), ("sha256", text.clone()), ("kind", kind.name().into())];
     if let Some(path) = &args.sign_key {
         let signature = key::read(path)?.sign(&signed(kind, size, &sha256));
-        query.push(("signature", hex(&signature.to_bytes())));
+        query.push(("signature", Hex(&signature.to_bytes()).to_string()));
     }
     Ok(Given { path: format!("/v1/devices/{}/blobs/{name}", args.device), file, size, sha256: text, query })
 }
