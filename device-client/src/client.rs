@@ -36,6 +36,8 @@ pub struct Link {
     pub state: StateName,
     /// Number of the current or last session, 0 before the first.
     pub epoch: u64,
+    /// The interval of its heartbeats in milliseconds, 0 while it is not attached.
+    pub heartbeat_ms: u32,
     /// Sessions opened since power-on.
     pub sessions: u32,
     /// Connections that ended with an error, or could not be made.
@@ -173,6 +175,7 @@ fn link(core: &Core<'_>) -> Link {
     Link {
         state: core.session.state(),
         epoch: core.session.epoch(),
+        heartbeat_ms: core.session.heartbeat_ms().unwrap_or_default(),
         sessions: core.desk.sessions,
         failures: core.desk.failures,
         last_error: core.desk.last_error,

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use imlink_protocol::MessageId;
-use imlink_protocol::device::LinkKind;
+use imlink_protocol::device::{LinkKind, Pacing};
 use imlink_protocol::id::{TENANT_DEFAULT, check_device_id, check_tenant};
 #[cfg(feature = "seal")]
 use imlink_protocol::seal::KEY_LEN;
@@ -29,6 +29,9 @@ pub struct Config<'a> {
     pub overflow: Overflow,
     /// Where the last power-on ended; nothing by default.
     pub resume: Resume,
+    /// How often the device gives a sign of life: as the server asks by default (300 s unless its operator changed it),
+    /// or [`Pacing::Adaptive`].
+    pub heartbeat: Pacing,
     /// What proves the device and its server; `None` for a plain link, which proves and hides nothing.
     #[cfg(feature = "seal")]
     pub keys: Option<Keys<'a>>,
@@ -92,6 +95,7 @@ impl<'a> Config<'a> {
             window: 8,
             overflow: Overflow::RefuseNewest,
             resume: Resume { done: MessageId::new(0, 0), started: MessageId::new(0, 0) },
+            heartbeat: Pacing::Server,
             #[cfg(feature = "seal")]
             keys: None,
         }

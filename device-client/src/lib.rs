@@ -15,6 +15,9 @@
 //! dropped comes again. A call runs at most once; a [`Call`] that is dropped is answered as
 //! `device-error`. An event is kept until it is stored.
 //!
+//! A NAT on the path forgets connections that are silent for long, and wakes cost a battery: with
+//! [`Pacing::Adaptive`] the client looks for the longest interval of heartbeats that the path survives.
+//!
 //! Every error says [whose fault](Error::fault) it is. Every future may be dropped; each says what becomes of the
 //! message or call it was about.
 //!
@@ -90,7 +93,7 @@ pub use core_state::Core;
 pub use embassy_sync::blocking_mutex::raw::{CriticalSectionRawMutex, NoopRawMutex, RawMutex};
 pub use error::{ConfigError, Error, Fault};
 pub use handlers::{states, states_payload};
-pub use imlink_protocol::device::StateName;
+pub use imlink_protocol::device::{Pacing, StateName};
 pub use imlink_protocol::interface::Kind;
 pub use imlink_protocol::message::Code;
 pub use imlink_protocol::{Fingerprint, Instant, Key, MessageId};

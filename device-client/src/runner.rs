@@ -92,7 +92,8 @@ where
     let event_queue = if EVENTS == 0 { 0 } else { draw(&mut rng)?.get() };
     let State { shared, frame_in, frame_out } = state;
     shared.with(|_, core| {
-        *core.session = Session::new(&Start { incarnation, event_queue, cursor: config.resume.done });
+        let start = Start { incarnation, event_queue, cursor: config.resume.done, heartbeat: config.heartbeat };
+        *core.session = Session::new(&start);
         core.inbox.clear();
         core.calls.clear();
         core.replies.clear();

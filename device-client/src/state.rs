@@ -6,7 +6,7 @@ use core::num::NonZeroU64;
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::{NoopRawMutex, RawMutex};
 use imlink_protocol::Instant;
-use imlink_protocol::device::{Session, Start};
+use imlink_protocol::device::{Pacing, Session, Start};
 use imlink_protocol::id::Cursor;
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
 
@@ -95,7 +95,12 @@ impl<
     pub fn new(clock: C) -> Self {
         let () = Self::SIZES_FIT;
         let inner = Inner {
-            session: Session::new(&Start { incarnation: NonZeroU64::MIN, event_queue: 0, cursor: Cursor::default() }),
+            session: Session::new(&Start {
+                incarnation: NonZeroU64::MIN,
+                event_queue: 0,
+                cursor: Cursor::default(),
+                heartbeat: Pacing::Server,
+            }),
             inbox: Queue::new(),
             calls: Queue::new(),
             replies: Queue::new(),

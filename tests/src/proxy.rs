@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -33,6 +33,9 @@ pub enum Fault {
     Flip,
     /// New connections are closed at once.
     Refuse,
+    /// What a NAT does: a connection on which nothing passed for this long is forgotten, and what is sent on it is
+    /// swallowed.
+    Forget(Duration),
 }
 
 /// A running proxy; its connections end with it.
@@ -50,6 +53,30 @@ struct Shared {
     connections: AtomicU64,
     recorded: Mutex<Vec<Vec<u8>>>,
     answers: Mutex<VecDeque<Vec<u8>>>,
+}
+
+/// What a NAT knows of a connection.
+struct Path {
+    began: Instant,
+    /// When something passed last, in milliseconds since then; [`FORGOTTEN`] for ever.
+    moved: AtomicU64,
+}
+
+const FORGOTTEN: u64 = u64::MAX;
+
+impl Path {
+    fn new() -> Self {
+        Self { began: Instant::now(), moved: AtomicU64::new(0) }
+    }
+
+    /// Something is sent; whether it passes.
+    fn handle_sent(&self, forget: Option<Duration>) -> bool {
+        let moved = self.moved.load(Ordering::Relaxed);
+        let now = self.began.elapsed().as_millis() as u64;
+        let is_known = moved != FORGOTTEN && forget.is_none_or(|after| u128::from(now - moved) < after.as_millis());
+        self.moved.store(if is_known { now } else { FORGOTTEN }, Ordering::Relaxed);
+        is_known
+    }
 }
 
 /// Most bytes of a client's that are recorded, per connection.
@@ -163,17 +190,18 @@ async fn connection(mut client: TcpStream, shared: Arc<Shared>) {
     let _ = (client.set_nodelay(true), upstream.set_nodelay(true));
     let (from_client, to_client) = client.into_split();
     let (from_upstream, to_upstream) = upstream.into_split();
+    let path = Path::new();
     tokio::select! {
         _ = cut.changed() => {}
         _ = async { tokio::join!(
-            pass(from_client, to_upstream, &shared, Some(number)),
-            pass(from_upstream, to_client, &shared, None),
+            pass(from_client, to_upstream, &shared, &path, Some(number)),
+            pass(from_upstream, to_client, &shared, &path, None),
         ) } => {}
     }
 }
 
 /// Passes bytes one way until either side ends; the other way may go on.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, record: Option<usize>) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, path: &Path, record: Option<usize>) {
     let mut fault = shared.fault.subscribe();
     let mut chunk = vec![0; 16 * 1024];
     loop {
@@ -183,8 +211,12 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, 
             shared.record(number, bytes);
         }
         let now = *fault.borrow_and_update();
+        let forget = if let Fault::Forget(after) = now { Some(after) } else { None };
+        if !path.handle_sent(forget) {
+            continue;
+        }
         match now {
-            Fault::None | Fault::Refuse => {}
+            Fault::None | Fault::Refuse | Fault::Forget(_) => {}
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::Hold => {
                 let over = fault.wait_for(|fault| *fault != Fault::Hold).await;
@@ -258,6 +290,12 @@ mod tests {
         proxy.set(Fault::None);
         stream.read_exact(&mut held).await.unwrap();
         assert_eq!(&held, b"hello");
+        proxy.set(Fault::Forget(Duration::from_secs(3600)));
+        assert!(ask(&mut stream, LONG).await.is_some());
+        proxy.set(Fault::Forget(Duration::ZERO));
+        assert_eq!(ask(&mut stream, SHORT).await, None);
+        proxy.set(Fault::None);
+        assert_eq!(ask(&mut stream, SHORT).await, None, "forgotten for ever");
         proxy.cut();
         assert_eq!(ask(&mut stream, LONG).await, None);
         proxy.set(Fault::None);

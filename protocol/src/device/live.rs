@@ -8,6 +8,7 @@ use super::events::Events;
 use super::heartbeat::Heartbeat;
 use super::mailbox::Mailbox;
 use super::output::Transmit;
+use super::pace::Pace;
 use crate::limits::HANDLING_MAX;
 use crate::message::{FromDevice, Welcome};
 use crate::time::Instant;
@@ -31,11 +32,17 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(now: Instant, round_trip_ms: u64, welcome: &Welcome<'_>, is_running: bool) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        round_trip_ms: u64,
+        welcome: &Welcome<'_>,
+        is_running: bool,
+        pace: &mut Pace,
+    ) -> Self {
         Self {
             since: now,
             clock: SessionClock::new(now, round_trip_ms),
-            heartbeat: Heartbeat::new(now, welcome.heartbeat_s),
+            heartbeat: Heartbeat::new(now, welcome.heartbeat_s, pace),
             calls: Calls::default(),
             replies: 0,
             frame_limit: welcome.frame_limit,
@@ -56,7 +63,12 @@ impl Live {
     }
 
     /// Acknowledgements, replies and signs of life.
-    pub(super) fn poll_answer(&mut self, now: Instant, mailbox: &mut Mailbox) -> Option<Transmit<'static>> {
+    pub(super) fn poll_answer(
+        &mut self,
+        now: Instant,
+        mailbox: &mut Mailbox,
+        pace: &mut Pace,
+    ) -> Option<Transmit<'static>> {
         if let Some(frame) = mailbox.poll() {
             return Some(Transmit::Frame(frame));
         }
@@ -79,7 +91,7 @@ impl Live {
         if is_probed {
             self.heartbeat.show();
         }
-        let next_ms = self.heartbeat.poll(now)?;
+        let next_ms = self.heartbeat.poll(now, pace)?;
         mailbox.handle_ping_sent();
         Some(Transmit::Frame(FromDevice::Ping { next_ms }))
     }

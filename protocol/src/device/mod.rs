@@ -9,6 +9,7 @@
 //! calls       calls that are known and not answered
 //! events      numbering, window, resend of the event queue
 //! heartbeat   when to give a sign of life, when the server counts as dead
+//! pace        which interval heartbeats have
 //! clock       the session clock, never behind the server's
 //! retry       where to connect next and when
 //! ```
@@ -26,6 +27,7 @@ mod heartbeat;
 mod live;
 mod mailbox;
 mod output;
+mod pace;
 mod retry;
 mod session;
 #[cfg(test)]
@@ -35,5 +37,6 @@ pub use calls::CallEnded;
 pub use error::SessionError;
 pub use mailbox::NacksFull;
 pub use output::{Event, StateName, Transmit};
+pub use pace::Pacing;
 pub use retry::{End, Target};
 pub use session::{LinkKind, Profile, Session, Start};

@@ -7,6 +7,7 @@ use super::events::Events;
 use super::live::Live;
 use super::mailbox::Mailbox;
 use super::output::{Event, StateName, Transmit};
+use super::pace::{Pace, Pacing};
 use super::retry::{End, Retry, Target};
 #[cfg(feature = "blob")]
 use crate::blob::BlobFrame;
@@ -41,6 +42,7 @@ pub struct Session {
     pub(super) mailbox: Mailbox,
     pub(super) events: Events,
     retry: Retry,
+    pace: Pace,
     state: State,
 }
 
@@ -53,6 +55,8 @@ pub struct Start {
     pub event_queue: u64,
     /// How far the mailbox was handled, `0-0` when that was not kept.
     pub cursor: Cursor,
+    /// How often it gives a sign of life.
+    pub heartbeat: Pacing,
 }
 
 /// What `Hello` says and no rule depends on.
@@ -116,6 +120,7 @@ impl Session {
             mailbox: Mailbox::new(start.cursor),
             events: Events::default(),
             retry: Retry::default(),
+            pace: Pace::new(start.heartbeat),
             state: State::Detached,
         }
     }
@@ -136,6 +141,9 @@ impl Session {
         let (end, attached_ms, delay) = match &self.state {
             State::Detached | State::Greeting { .. } => (End::Lost, None, Duration::ZERO),
             State::Attached(live, leave) => {
+                if leave.is_none() {
+                    self.pace.handle_lost(now, live.heartbeat.unanswered_silence_ms());
+                }
                 let (end, delay) = leave.map_or((End::Lost, Duration::ZERO), |leave| (leave.end, leave.delay));
                 (end, Some(now.millis_since(live.since)), delay)
             }
@@ -210,7 +218,8 @@ impl Session {
         self.retry.handle_welcome();
         self.epoch = welcome.epoch;
         let is_running = self.mailbox.is_running();
-        self.state = State::Attached(Live::new(now, now.millis_since(since), welcome, is_running), None);
+        let live = Live::new(now, now.millis_since(since), welcome, is_running, &mut self.pace);
+        self.state = State::Attached(live, None);
         Ok(Event::Attached { epoch: welcome.epoch, keep: usize::from(is_running), stored, time_ms: welcome.time_ms })
     }
 
@@ -220,7 +229,7 @@ impl Session {
         };
         match *frame {
             ToDevice::Pong { now_ms } => {
-                if let Some(round_trip) = live.heartbeat.handle_pong(now) {
+                if let Some(round_trip) = live.heartbeat.handle_pong(now, &mut self.pace) {
                     live.clock.handle_pong(now, now_ms, round_trip);
                     self.mailbox.handle_pong();
                 }
@@ -292,6 +301,9 @@ impl Session {
         if !is_silent {
             return Ok(());
         }
+        if let State::Attached(live, _) = &self.state {
+            self.pace.handle_lost(now, live.heartbeat.unanswered_silence_ms());
+        }
         let error = SessionError::Silent { state };
         self.end(now, End::Fault(error), Duration::ZERO);
         Err(error)
@@ -322,9 +334,13 @@ impl Session {
                 Some(Transmit::Frame(FromDevice::Hello(self.hello(cursor, profile))))
             }
             State::Attached(live, leave) => {
-                let answer = live.poll_answer(now, &mut self.mailbox);
+                let answer = live.poll_answer(now, &mut self.mailbox, &mut self.pace);
                 let Some(leave) = *leave else {
-                    return answer.or_else(|| live.poll_bulk(&self.events));
+                    let next = answer.or_else(|| live.poll_bulk(&self.events));
+                    if next.is_some() {
+                        live.heartbeat.handle_sent(now);
+                    }
+                    return next;
                 };
                 if answer.is_some() || (!live.calls.is_idle() && now < leave.until) {
                     return answer;
@@ -397,6 +413,11 @@ impl Session {
     /// How far the mailbox is handled.
     pub fn cursor(&self) -> Cursor {
         self.mailbox.cursor()
+    }
+
+    /// The interval of heartbeats that the next one ends, in milliseconds, while attached.
+    pub fn heartbeat_ms(&self) -> Option<u32> {
+        self.live().map(|live| live.heartbeat.interval_ms())
     }
 
     /// Largest frame (body and check) that the server takes, while attached.

@@ -27,7 +27,7 @@ fn at(s: u64) -> Instant {
 
 fn session() -> Session {
     let incarnation = core::num::NonZeroU64::MIN;
-    Session::new(&Start { incarnation, event_queue: 5, cursor: Cursor::default() })
+    Session::new(&Start { incarnation, event_queue: 5, cursor: Cursor::default(), heartbeat: Pacing::Server })
 }
 
 fn welcome(epoch: u64) -> ToDevice<'static> {
@@ -284,4 +284,54 @@ fn a_reject_sets_the_time_of_the_next_attempt() {
 #[test]
 fn a_session_takes_little_memory() {
     assert!(size_of::<Session>() <= 1200, "{} bytes", size_of::<Session>());
+}
+
+/// What an adaptive session with an honest server says and hears in `until` seconds, on a path that forgets a
+/// connection after `nat_s` seconds of silence: the heartbeats in it, and the connections it took.
+fn run_on_a_path_that_forgets(nat_s: u64, until: u64) -> (Vec<u64>, u32) {
+    let incarnation = core::num::NonZeroU64::MIN;
+    let cursor = Cursor::default();
+    let mut session = Session::new(&Start { incarnation, event_queue: 5, cursor, heartbeat: Pacing::Adaptive });
+    let (mut pings, mut connections, mut moved) = (Vec::new(), 0, 0);
+    while let Some(now) = session.poll_timeout().map(|due| due.as_millis().div_ceil(1000)).filter(|now| *now <= until) {
+        let is_over = session.handle_timeout(at(now)).is_err();
+        if is_over {
+            session.handle_disconnected(at(now), 0);
+        }
+        if session.state() == StateName::Detached {
+            session.handle_connecting(at(now));
+            session.handle_connected(at(now));
+            assert_eq!(sent(&mut session, now), "hello");
+            connections += 1;
+            session.handle_frame(at(now), &welcome(connections.into())).unwrap();
+            moved = now;
+        }
+        if sent(&mut session, now) == "ping" {
+            pings.push(now);
+            if now - moved < nat_s {
+                session.handle_frame(at(now), &ToDevice::Pong { now_ms: 0 }).unwrap();
+            }
+            moved = now;
+        }
+    }
+    (pings, connections)
+}
+
+#[test]
+fn adaptive_heartbeats_find_the_longest_interval_of_a_path_and_keep_to_it_over_connections() {
+    let (pings, connections) = run_on_a_path_that_forgets(200, 11 * 3600);
+    let apart: Vec<_> = pings.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(connections, 3, "240 s and 210 s cost a connection each: {apart:?}");
+    assert!(apart.iter().rev().take(100).all(|apart| *apart == 195), "{apart:?}");
+    // A path that survives everything is not slower than what the server asks for.
+    let (pings, connections) = run_on_a_path_that_forgets(u64::MAX, 3600);
+    assert_eq!((connections, &pings[..8]), (1, &[60, 120, 240, 360, 600, 840, 1140, 1440][..]));
+}
+
+#[test]
+fn a_silence_that_the_path_may_not_have_survived_is_answered_within_ten_seconds_or_is_the_end() {
+    let (pings, connections) = run_on_a_path_that_forgets(100, 249);
+    assert_eq!((&pings[..], connections), (&[60, 120, 240][..], 1));
+    // 60 s survived, 120 s not: ten seconds later there is a new connection.
+    assert_eq!(run_on_a_path_that_forgets(100, 250).1, 2);
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use imlink_protocol::device::{End, Event, LinkKind, Profile, Session, Start, StateName, Target, Transmit};
+use imlink_protocol::device::{End, Event, LinkKind, Pacing, Profile, Session, Start, StateName, Target, Transmit};
 use imlink_protocol::id::{Cursor, Fingerprint, MessageId};
 use imlink_protocol::key::Key;
 use imlink_protocol::limits::{
@@ -24,7 +24,7 @@ const WAIT_MAX: Duration = RETRY_AFTER_MAX.saturating_add(Duration::from_secs(30
 pub(crate) fn session(data: &[u8]) {
     let mut input = Input::new(data);
     let kind = if input.byte().is_multiple_of(2) { LinkKind::Sealed } else { LinkKind::Plain };
-    let start = Start { incarnation: NonZeroU64::MIN, event_queue: 5, cursor: Cursor::default() };
+    let start = Start { incarnation: NonZeroU64::MIN, event_queue: 5, cursor: Cursor::default(), heartbeat: Pacing::Adaptive };
     let mut world = World::new(Session::new(&start), kind);
     while !input.is_empty() {
         world.play(&mut input);

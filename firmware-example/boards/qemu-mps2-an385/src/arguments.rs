@@ -4,7 +4,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use heapless::{String, Vec};
-use imlink_device_client::{Config, Keys};
+use imlink_device_client::{Config, Keys, Pacing};
 use imlink_protocol::key_pair::{KEY_LEN, PrivateKey, Psk, PublicKey};
 
 use crate::host;
@@ -22,6 +22,7 @@ pub(crate) struct Arguments {
     /// The Ed25519 public keys by which firmware images are signed.
     pub(crate) update_keys: Vec<[u8; KEY_LEN], 2>,
     pub(crate) has_flash: bool,
+    heartbeat: Pacing,
     /// How many times as fast as the board's its clock runs.
     pub(crate) speed: u32,
 }
@@ -57,6 +58,7 @@ impl Arguments {
             psk: None,
             update_keys: Vec::new(),
             has_flash: true,
+            heartbeat: Pacing::Server,
             speed: 1,
         };
         // The first word names the program.
@@ -76,14 +78,15 @@ impl Arguments {
 
     /// Who the device is, as the client wants it; without `private_key` its links are plain.
     pub(crate) fn config<'a>(&'a self, private_key: Option<&'a PrivateKey>) -> Config<'a> {
-        match private_key {
+        let config = match private_key {
             None => Config::plain(&self.device, &self.routes),
             Some(private_key) => {
                 let psk = self.psk.as_ref().map(Psk::bytes);
                 let keys = Keys { private_key: private_key.bytes(), route_keys: &self.route_keys, psk };
                 Config::new(&self.device, &self.routes, keys)
             }
-        }
+        };
+        Config { heartbeat: self.heartbeat, ..config }
     }
 
     fn take(&mut self, word: &str) -> Option<()> {
@@ -97,6 +100,7 @@ impl Arguments {
             "psk" => self.psk = Some(value.parse().ok()?),
             // Written as public keys of the other kind are.
             "update_key" => self.update_keys.push(value.parse::<PublicKey>().ok()?.0).ok()?,
+            "heartbeat" if value == "adaptive" => self.heartbeat = Pacing::Adaptive,
             "flash" => self.has_flash = value != "no",
             "speed" => self.speed = value.parse().ok().filter(|speed| (1..=10_000).contains(speed))?,
             _ => return None,
@@ -112,7 +116,8 @@ impl fmt::Display for Wrong {
             Self::Argument(word) => write!(
                 f,
                 "`{}` is no argument; there are device=ID, route=IP:PORT (up to 4), private_key=HEX or \
-                 private_key=flash, route_key=HEX (up to 2), psk=HEX, update_key=HEX (up to 2), flash=no, speed=1…10000",
+                 private_key=flash, route_key=HEX (up to 2), psk=HEX, update_key=HEX (up to 2), flash=no, \
+                 heartbeat=adaptive, speed=1…10000",
                 word.split('=').next().unwrap_or_default()
             ),
             Self::NoRouteKey => f.write_str("route_key=HEX is missing: what the device pins"),

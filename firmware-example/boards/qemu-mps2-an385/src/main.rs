@@ -14,7 +14,8 @@
 //! Arguments (QEMU: `-semihosting-config …,arg=fw,arg=NAME=VALUE`): `device=ID`, `route=IP:PORT` (up to four),
 //! `private_key=HEX`, `route_key=HEX` (current and next), `psk=HEX` and `update_key=HEX` (by which images are signed), which on a real board
 //! are flashed; without a private key the links are plain. With `private_key=flash` the device draws its own key at its
-//! first power-on, keeps it, and logs the command that provisions it. `flash=no` for a board that keeps nothing, `speed=N` for a clock that runs N times as fast.
+//! first power-on, keeps it, and logs the command that provisions it. `flash=no` for a board that keeps nothing,
+//! `heartbeat=adaptive` for one that looks for the longest interval of heartbeats, `speed=N` for a clock that runs N times as fast.
 #![no_std]
 #![no_main]
 

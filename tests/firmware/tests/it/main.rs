@@ -3,6 +3,7 @@
 mod blobs;
 mod faults;
 mod footprint;
+mod heartbeat;
 mod hostile;
 mod idle;
 mod keys;
