@@ -199,7 +199,7 @@ pub fn firmware() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     // target/<profile>/deps/<test>
     let target = test.ancestors().nth(3).map(Path::to_path_buf).unwrap_or_default();
-    let path = target.join("fw-qemu-mps2-an385/thumbv7m-none-eabi/release/imlink-qemu-mps2-an385");
+    let path = target.join("fw-boards/thumbv7m-none-eabi/release/imlink-qemu-mps2-an385");
     assert!(path.exists(), "no {}: run `firmware-example/build qemu-mps2-an385`", path.display());
     path
 }

@@ -11,7 +11,7 @@ use crate::DEVICE;
 
 /// Builds the project's board as `firmware-example/build` does, in the same folder, so that what both use is there.
 fn build(project: &Path, repository: &Path) -> PathBuf {
-    // target/fw-BOARD/TARGET/release/IMAGE
+    // target/fw-boards/TARGET/release/IMAGE
     let release = firmware().parent().expect("an image lies in a folder").to_path_buf();
     let target = release.ancestors().nth(2).expect("cargo's folders");
     let script = format!(
