@@ -72,6 +72,7 @@ const W5500_EVB_PICO: Files = files![
     "boards/w5500-evb-pico/memory-plain.x",
     "boards/w5500-evb-pico/memory-update.x",
     "boards/w5500-evb-pico/src/main.rs",
+    "boards/w5500-evb-pico/src/noise.rs",
     "boards/w5500-evb-pico/src/update.rs",
 ];
 
@@ -226,21 +227,24 @@ imlink send board-1 led/set --hex 01 --wait acked
 ";
 
 const PICO_FLASH: &str = "\
-imlink device add board-1                                # prints private key and route key
-export IMLINK_PRIVATE_KEY=HEX IMLINK_ROUTE_KEY=HEX
-IMLINK_DEVICE=board-1 IMLINK_ROUTE=192.168.1.10:7000 cargo build --release
+export IMLINK_DEVICE=board-1 IMLINK_ROUTE=192.168.1.10:7000
+export IMLINK_ROUTE_KEY=HEX                              # the current one of `imlink keys show`
+cargo build --release
 cargo install elf2uf2-rs                                 # then hold BOOTSEL while plugging in
 elf2uf2-rs -d IMAGE
 probe-rs run --chip RP2040 IMAGE                         # or so, with a debug probe
+cat /dev/ttyACM0                                         # it draws its key and logs the command that provisions it:
+imlink device add board-1 --public-key HEX
 # With updates over imlink: flash `boot` once, then `cargo build --release --features update` (IMLINK_UPDATE_KEY=HEX).
 imlink send board-1 led/set --hex 01 --wait acked
 ";
 
 const NUCLEO_FLASH: &str = "\
-imlink device add board-1                                # prints private key and route key
-export IMLINK_PRIVATE_KEY=HEX IMLINK_ROUTE_KEY=HEX
-IMLINK_DEVICE=board-1 IMLINK_ROUTE=192.168.1.10:7000 cargo build --release
-probe-rs run --chip STM32H743ZITx IMAGE
+export IMLINK_DEVICE=board-1 IMLINK_ROUTE=192.168.1.10:7000
+export IMLINK_ROUTE_KEY=HEX                              # the current one of `imlink keys show`
+cargo build --release
+probe-rs run --chip STM32H743ZITx IMAGE                  # it draws its key and logs the command that provisions it:
+imlink device add board-1 --public-key HEX
 imlink send board-1 led/set --hex 01 --wait acked
 ";
 

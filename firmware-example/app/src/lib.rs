@@ -15,6 +15,9 @@
 #![warn(missing_docs)]
 #![allow(async_fn_in_trait, reason = "used by generics only, never as trait objects")]
 
+#[cfg(test)]
+extern crate std;
+
 mod device;
 mod identity;
 mod network;
@@ -37,7 +40,7 @@ use imlink_device_client::flash::FlashStore;
 use imlink_device_client::{Client, Config, Error, Messages, NoopRawMutex, Rng, State, Storage};
 use log::{info, warn};
 
-pub use identity::{Identity, private_key, public_key};
+pub use identity::{Identity, IdentityError, Texts, private_key, public_key};
 pub use imlink_firmware_interface as interface;
 pub use network::{Connection, Network};
 

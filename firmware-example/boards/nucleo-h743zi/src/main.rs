@@ -1,8 +1,8 @@
 //! imlink's example firmware on ST's Nucleo-H743ZI2: STM32H743 with its own Ethernet, LED LD1 on PB0, the chip's own
 //! thermometer, the last two sectors of flash.
 //!
-//! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`,
-//! `IMLINK_PRIVATE_KEY`, `IMLINK_ROUTE_KEY`.
+//! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`, `IMLINK_ROUTE_KEY`, and
+//! `IMLINK_PRIVATE_KEY` unless the board is to draw its own. It logs by RTT, which `probe-rs run` shows.
 #![no_std]
 #![no_main]
 
@@ -18,7 +18,8 @@ use embassy_stm32::rng::{self, Rng as HardwareRng};
 use embassy_stm32::{Config as ChipConfig, bind_interrupts};
 use imlink_device_client::flash::FlashStore;
 use imlink_device_client::{Rng, RngError};
-use imlink_firmware_app::{Board, Identity, Memory, StackUse, Thermometer};
+use imlink_firmware_app::{Board, Identity, Memory, StackUse, Texts, Thermometer};
+use log::{LevelFilter, error};
 use panic_reset as _;
 use static_cell::StaticCell;
 
@@ -30,8 +31,12 @@ bind_interrupts!(struct Irqs {
 /// What survives a power loss, see `memory.x`: offsets in flash.
 const RECORDS: core::ops::Range<u32> = (2048 - 256) * 1024..2048 * 1024;
 
-const DEVICE: &str = env!("IMLINK_DEVICE");
-const ROUTE: &str = env!("IMLINK_ROUTE");
+const IDENTITY: Texts = Texts {
+    device: env!("IMLINK_DEVICE"),
+    route: env!("IMLINK_ROUTE"),
+    route_keys: option_env!("IMLINK_ROUTE_KEY"),
+    private_key: option_env!("IMLINK_PRIVATE_KEY"),
+};
 
 type Device = Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>;
 type Records = FlashStore<BlockingAsync<Flash<'static, Blocking>>>;
@@ -43,6 +48,7 @@ async fn network(mut runner: Runner<'static, Device>) -> ! {
 
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
+    rtt_target::rtt_init_log!(LevelFilter::Info);
     let p = embassy_stm32::init(clocks());
     let mut rng = HardwareRng::new(p.RNG, Irqs);
     let mut seed = [0; 8];
@@ -84,20 +90,22 @@ async fn main(spawner: Spawner) {
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
     let flash = BlockingAsync::new(Flash::new_blocking(p.FLASH));
-    device_on(stack, board, BoardRng(rng), FlashStore::open(flash, RECORDS).await.ok()).await;
+    let records = FlashStore::open(flash, RECORDS).await.inspect_err(|why| error!("{why}"));
+    device_on(stack, board, BoardRng(rng), records.ok()).await;
 }
 
 async fn device_on(
     stack: Stack<'static>,
     board: Board<Output<'static>, ChipThermometer>,
-    rng: BoardRng,
-    flash: Option<Records>,
+    mut rng: BoardRng,
+    mut flash: Option<Records>,
 ) {
     static MEMORY: StaticCell<Memory> = StaticCell::new();
     let memory = MEMORY.init_with(Memory::new);
-    let keys = (option_env!("IMLINK_PRIVATE_KEY"), option_env!("IMLINK_ROUTE_KEY"));
-    // Without keys of their form there is nothing that the board could do.
-    let Some(identity) = Identity::read(DEVICE, ROUTE, keys.0, keys.1) else { return };
+    let identity = match Identity::read(IDENTITY, flash.as_mut(), &mut rng).await {
+        Ok(identity) => identity,
+        Err(why) => return error!("{why}"),
+    };
     let _ = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, flash).await;
 }
 

@@ -108,8 +108,8 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
     let private_key = match (&arguments.key, &mut flash) {
         (Key::None, _) => None,
         (Key::Given(key), _) => Some(key),
-        (Key::Flash, Some(flash)) => {
-            match imlink_firmware_app::private_key(&arguments.device, flash, &mut HostRng).await {
+        (Key::Flash, flash) => {
+            match imlink_firmware_app::private_key(&arguments.device, flash.as_mut(), &mut HostRng).await {
                 Ok(key) => {
                     own_key = key;
                     Some(&own_key)
@@ -119,10 +119,6 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
                     host::exit(false);
                 }
             }
-        }
-        (Key::Flash, None) => {
-            error!("without flash there is nowhere to keep the key");
-            host::exit(false);
         }
     };
     let config = arguments.config(private_key);

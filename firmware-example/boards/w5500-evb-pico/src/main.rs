@@ -1,11 +1,13 @@
 //! imlink's example firmware on WIZnet's W5500-EVB-Pico: RP2040, W5500 Ethernet on SPI0, LED on GPIO 25, the chip's
 //! own thermometer, the last 64 KiB of flash.
 //!
-//! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`,
-//! `IMLINK_PRIVATE_KEY`, `IMLINK_ROUTE_KEY`; with feature `update` also `IMLINK_UPDATE_KEY`, by which images are signed.
+//! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`, `IMLINK_ROUTE_KEY`, and
+//! `IMLINK_PRIVATE_KEY` unless the board is to draw its own. With feature `update` also `IMLINK_UPDATE_KEY`,
+//! by which images are signed. It logs on its USB port, which is a serial line.
 #![no_std]
 #![no_main]
 
+mod noise;
 #[cfg(feature = "update")]
 mod update;
 
@@ -14,24 +16,27 @@ use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
 use embassy_net_wiznet::chip::W5500;
 use embassy_net_wiznet::{Device, State};
 use embassy_rp::adc::{self, Adc, Channel};
-use embassy_rp::clocks::RoscRng;
 use embassy_rp::flash::{Async as FlashAsync, Flash};
 use embassy_rp::gpio::{Input, Level, Output, Pull};
-use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, DMA_CH2, FLASH, SPI0};
+use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, DMA_CH2, FLASH, SPI0, USB};
 use embassy_rp::spi::{Async, Config as SpiConfig, Spi};
-use embassy_rp::{bind_interrupts, dma};
+use embassy_rp::{bind_interrupts, dma, usb};
 use embassy_time::Delay;
 use embedded_hal_bus::spi::ExclusiveDevice;
+use imlink_device_client::Rng;
 use imlink_device_client::flash::FlashStore;
-use imlink_device_client::{Rng, RngError};
-use imlink_firmware_app::{Board, Identity, Memory, StackUse, Thermometer};
+use imlink_firmware_app::{Board, Identity, Memory, StackUse, Texts, Thermometer};
+use log::{LevelFilter, error};
 use panic_reset as _;
 use portable_atomic as _;
 use static_cell::StaticCell;
 
+use noise::Noise;
+
 bind_interrupts!(struct Irqs {
     DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>, dma::InterruptHandler<DMA_CH2>;
     ADC_IRQ_FIFO => adc::InterruptHandler;
+    USBCTRL_IRQ => usb::InterruptHandler<USB>;
 });
 
 /// Bytes of the flash chip.
@@ -39,8 +44,12 @@ const FLASH_SIZE: usize = 2 * 1024 * 1024;
 /// What survives a power loss, see `memory-plain.x`.
 const RECORDS: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SIZE as u32;
 
-const DEVICE: &str = env!("IMLINK_DEVICE");
-const ROUTE: &str = env!("IMLINK_ROUTE");
+const IDENTITY: Texts = Texts {
+    device: env!("IMLINK_DEVICE"),
+    route: env!("IMLINK_ROUTE"),
+    route_keys: option_env!("IMLINK_ROUTE_KEY"),
+    private_key: option_env!("IMLINK_PRIVATE_KEY"),
+};
 
 type Wires = ExclusiveDevice<Spi<'static, SPI0, Async>, Output<'static>, Delay>;
 type Chip = embassy_net_wiznet::Runner<'static, W5500, Wires, Input<'static>, Output<'static>>;
@@ -55,9 +64,18 @@ async fn network(mut runner: Runner<'static, Device<'static>>) -> ! {
     runner.run().await
 }
 
+/// Keeps the first 2 KiB of what is logged until somebody opens the port.
+#[embassy_executor::task]
+async fn log_by(usb: usb::Driver<'static, USB>) {
+    embassy_usb_logger::run!(2048, LevelFilter::Info, usb);
+}
+
 #[embassy_executor::main]
 async fn main(spawner: Spawner) {
     let p = embassy_rp::init(Default::default());
+    if let Ok(log) = log_by(usb::Driver::new(p.USB, Irqs)) {
+        spawner.spawn(log);
+    }
     let mut spi = SpiConfig::default();
     spi.frequency = 30_000_000;
     let spi = Spi::new(p.SPI0, p.PIN_18, p.PIN_19, p.PIN_16, p.DMA_CH0, p.DMA_CH1, Irqs, spi);
@@ -71,10 +89,15 @@ async fn main(spawner: Spawner) {
         // The W5500 does not answer: the next power-on may find it.
         cortex_m::peripheral::SCB::sys_reset();
     };
+    let mut seed = [0; 8];
+    if Noise.fill(&mut seed).is_err() {
+        // An oscillator that stands still may start at the next power-on.
+        cortex_m::peripheral::SCB::sys_reset();
+    }
     static RESOURCES: StaticCell<StackResources<3>> = StaticCell::new();
     let resources = RESOURCES.init(StackResources::new());
     let (stack, runner) =
-        embassy_net::new(device, NetConfig::dhcpv4(Default::default()), resources, RoscRng.next_u64());
+        embassy_net::new(device, NetConfig::dhcpv4(Default::default()), resources, u64::from_le_bytes(seed));
     if let (Ok(chip), Ok(network)) = (ethernet(chip), network(runner)) {
         spawner.spawn(chip);
         spawner.spawn(network);
@@ -89,7 +112,7 @@ async fn main(spawner: Spawner) {
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
     #[cfg(not(feature = "update"))]
-    device_on(stack, board, FlashStore::open(flash, RECORDS).await.ok()).await;
+    device_on(stack, board, FlashStore::open(flash, RECORDS).await.inspect_err(|why| error!("{why}")).ok()).await;
     #[cfg(feature = "update")]
     {
         if let Ok(watch) = watch(p.WATCHDOG) {
@@ -130,9 +153,12 @@ async fn updatable_on(
     let memory = MEMORY.init_with(Memory::new);
     let flash = CHIP.init(Mutex::new(flash));
     let len = RECORDS.end - RECORDS.start;
-    let records = FlashStore::open(Partition::new(flash, RECORDS.start, len), 0..len).await.ok();
-    let keys = (option_env!("IMLINK_PRIVATE_KEY"), option_env!("IMLINK_ROUTE_KEY"));
-    let Some(identity) = Identity::read(DEVICE, ROUTE, keys.0, keys.1) else { return };
+    let records = FlashStore::open(Partition::new(flash, RECORDS.start, len), 0..len).await;
+    let mut records = records.inspect_err(|why| error!("{why}")).ok();
+    let identity = match Identity::read(IDENTITY, records.as_mut(), &mut Noise).await {
+        Ok(identity) => identity,
+        Err(why) => return error!("{why}"),
+    };
     // Without a key of its form no image is taken.
     let update_key = option_env!("IMLINK_UPDATE_KEY").and_then(public_key).map(|key| [key]);
     let blobs = Blobs {
@@ -141,39 +167,30 @@ async fn updatable_on(
         sink: update::Updates::new(flash, WORD.init([0; 4])),
         source: Nothing,
     };
-    let _ =
-        imlink_firmware_app::run_with_blobs(memory, stack, identity.config(), BoardRng, board, records, blobs).await;
+    let _ = imlink_firmware_app::run_with_blobs(memory, stack, identity.config(), Noise, board, records, blobs).await;
 }
 
 #[cfg(not(feature = "update"))]
 async fn device_on(
     stack: Stack<'static>,
     board: Board<Output<'static>, ChipThermometer>,
-    flash: Option<FlashStore<Flash<'static, FLASH, FlashAsync, FLASH_SIZE>>>,
+    mut flash: Option<FlashStore<Flash<'static, FLASH, FlashAsync, FLASH_SIZE>>>,
 ) {
     static MEMORY: StaticCell<Memory> = StaticCell::new();
     let memory = MEMORY.init_with(Memory::new);
-    let keys = (option_env!("IMLINK_PRIVATE_KEY"), option_env!("IMLINK_ROUTE_KEY"));
-    // Without keys of their form there is nothing that the board could do.
-    let Some(identity) = Identity::read(DEVICE, ROUTE, keys.0, keys.1) else { return };
-    let _ = imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, flash).await;
+    let identity = match Identity::read(IDENTITY, flash.as_mut(), &mut Noise).await {
+        Ok(identity) => identity,
+        Err(why) => return error!("{why}"),
+    };
+    let _ = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash).await;
 }
 
 /// A MAC address of those that nobody is given, from the device id: the board has none of its own.
 fn address() -> [u8; 6] {
-    let hash = DEVICE.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash =
+        IDENTITY.device.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let [a, b, c, d] = hash.to_le_bytes();
     [0x02, 0x00, a, b, c, d]
-}
-
-/// The ring oscillator's noise.
-struct BoardRng;
-
-impl Rng for BoardRng {
-    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RngError> {
-        RoscRng.fill_bytes(bytes);
-        Ok(())
-    }
 }
 
 /// The thermometer of the RP2040.
