@@ -42,6 +42,12 @@ pub(crate) enum Board {
     /// ST Nucleo-H743ZI2: STM32H743 with its own Ethernet
     #[value(name = "nucleo-h743zi")]
     NucleoH743zi,
+    /// Raspberry Pi Pico W: RP2040, CYW43439 Wi-Fi
+    #[value(name = "pico-w")]
+    PicoW,
+    /// Boards with Espressif's ESP32-C3: RISC-V with Wi-Fi
+    #[value(name = "esp32-c3")]
+    Esp32C3,
 }
 
 impl Board {
@@ -51,6 +57,8 @@ impl Board {
             Self::Qemu => "qemu-mps2-an385",
             Self::W5500EvbPico => "w5500-evb-pico",
             Self::NucleoH743zi => "nucleo-h743zi",
+            Self::PicoW => "pico-w",
+            Self::Esp32C3 => "esp32-c3",
         }
     }
 }

@@ -11,6 +11,8 @@
 //! The files are those of the example itself, which CI builds and runs; only names and the way to imlink's own crates
 //! are written anew.
 
+mod boards;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,89 +22,7 @@ use serde::Serialize;
 use crate::cli::{Board, NewFirmwareArgs};
 use crate::exit::Exit;
 
-/// Files of the example, by their path in it.
-macro_rules! files {
-    ($($path:literal),* $(,)?) => { &[$(($path, include_str!(concat!("../../firmware-example/", $path)))),*] };
-}
-
-type Files = &'static [(&'static str, &'static str)];
-
-const COMMON: Files = files![
-    ".cargo/config.toml",
-    "app/Cargo.toml",
-    "app/src/device.rs",
-    "app/src/identity.rs",
-    "app/src/lib.rs",
-    "app/src/network.rs",
-    "app/src/records.rs",
-    "interface/Cargo.toml",
-    "interface/src/lib.rs",
-];
-
-const QEMU: Files = files![
-    "boards/qemu-mps2-an385/.cargo/config.toml",
-    "boards/qemu-mps2-an385/Cargo.lock",
-    "boards/qemu-mps2-an385/Cargo.toml",
-    "boards/qemu-mps2-an385/build.rs",
-    "boards/qemu-mps2-an385/memory.x",
-    "boards/qemu-mps2-an385/src/arguments.rs",
-    "boards/qemu-mps2-an385/src/clock.rs",
-    "boards/qemu-mps2-an385/src/ethernet.rs",
-    "boards/qemu-mps2-an385/src/executor.rs",
-    "boards/qemu-mps2-an385/src/flash.rs",
-    "boards/qemu-mps2-an385/src/fpga.rs",
-    "boards/qemu-mps2-an385/src/host.rs",
-    "boards/qemu-mps2-an385/src/i2c.rs",
-    "boards/qemu-mps2-an385/src/interrupts.rs",
-    "boards/qemu-mps2-an385/src/main.rs",
-    "boards/qemu-mps2-an385/src/stack.rs",
-];
-
-const W5500_EVB_PICO: Files = files![
-    "boards/w5500-evb-pico-boot/.cargo/config.toml",
-    "boards/w5500-evb-pico-boot/Cargo.lock",
-    "boards/w5500-evb-pico-boot/Cargo.toml",
-    "boards/w5500-evb-pico-boot/build.rs",
-    "boards/w5500-evb-pico-boot/memory.x",
-    "boards/w5500-evb-pico-boot/src/main.rs",
-    "boards/w5500-evb-pico/.cargo/config.toml",
-    "boards/w5500-evb-pico/Cargo.lock",
-    "boards/w5500-evb-pico/Cargo.toml",
-    "boards/w5500-evb-pico/build.rs",
-    "boards/w5500-evb-pico/memory-plain.x",
-    "boards/w5500-evb-pico/memory-update.x",
-    "boards/w5500-evb-pico/src/main.rs",
-    "boards/w5500-evb-pico/src/noise.rs",
-    "boards/w5500-evb-pico/src/update.rs",
-];
-
-const NUCLEO_H743ZI: Files = files![
-    "boards/nucleo-h743zi/.cargo/config.toml",
-    "boards/nucleo-h743zi/Cargo.lock",
-    "boards/nucleo-h743zi/Cargo.toml",
-    "boards/nucleo-h743zi/build.rs",
-    "boards/nucleo-h743zi/memory.x",
-    "boards/nucleo-h743zi/src/main.rs",
-];
-
-impl Board {
-    const fn files(self) -> Files {
-        match self {
-            Self::Qemu => QEMU,
-            Self::W5500EvbPico => W5500_EVB_PICO,
-            Self::NucleoH743zi => NUCLEO_H743ZI,
-        }
-    }
-
-    /// The compiler's name for its processor.
-    const fn target(self) -> &'static str {
-        match self {
-            Self::Qemu => "thumbv7m-none-eabi",
-            Self::W5500EvbPico => "thumbv6m-none-eabi",
-            Self::NucleoH743zi => "thumbv7em-none-eabihf",
-        }
-    }
-}
+use boards::COMMON;
 
 /// What was written, for `--json`.
 #[derive(Serialize)]
@@ -199,12 +119,7 @@ fn write(path: &Path, content: &str) -> anyhow::Result<()> {
 
 fn readme(args: &NewFirmwareArgs) -> String {
     let (name, board, target) = (&args.name, args.board.name(), args.board.target());
-    let flash = match args.board {
-        Board::Qemu => QEMU_RUN,
-        Board::W5500EvbPico => PICO_FLASH,
-        Board::NucleoH743zi => NUCLEO_FLASH,
-    };
-    let flash = flash.replace("IMAGE", &format!("target/{target}/release/{name}"));
+    let flash = args.board.flash().replace("IMAGE", &format!("target/{target}/release/{name}"));
     format!(
         "# {name}\n\nFirmware for {board} over imlink.\n\n```\ninterface   paths and types, shared with backends in \
          Rust\napp         what it does with messages and calls; knows no board\nboard       pins, network driver, flash, \
@@ -214,39 +129,6 @@ fn readme(args: &NewFirmwareArgs) -> String {
          message is acknowledged when its handler returns `Ok`.\n"
     )
 }
-
-const QEMU_RUN: &str = "\
-cargo build --release
-imlink gateway                          # in another terminal; devices on 127.0.0.1:7000
-imlink device add board-1               # prints private key and route key
-qemu-system-arm -M mps2-an385 -display none -serial none -monitor none -nic user,model=lan9118 \\
-    -device tmp105,address=0x48 \\
-    -semihosting-config enable=on,target=native,arg=fw,arg=device=board-1,arg=route=10.0.2.2:7000,arg=private_key=HEX,arg=route_key=HEX \\
-    -kernel IMAGE
-imlink send board-1 led/set --hex 01 --wait acked
-";
-
-const PICO_FLASH: &str = "\
-export IMLINK_DEVICE=board-1 IMLINK_ROUTE=192.168.1.10:7000
-export IMLINK_ROUTE_KEY=HEX                              # the current one of `imlink keys show`
-cargo build --release
-cargo install elf2uf2-rs                                 # then hold BOOTSEL while plugging in
-elf2uf2-rs -d IMAGE
-probe-rs run --chip RP2040 IMAGE                         # or so, with a debug probe
-cat /dev/ttyACM0                                         # it draws its key and logs the command that provisions it:
-imlink device add board-1 --public-key HEX
-# With updates over imlink: flash `boot` once, then `cargo build --release --features update` (IMLINK_UPDATE_KEY=HEX).
-imlink send board-1 led/set --hex 01 --wait acked
-";
-
-const NUCLEO_FLASH: &str = "\
-export IMLINK_DEVICE=board-1 IMLINK_ROUTE=192.168.1.10:7000
-export IMLINK_ROUTE_KEY=HEX                              # the current one of `imlink keys show`
-cargo build --release
-probe-rs run --chip STM32H743ZITx IMAGE                  # it draws its key and logs the command that provisions it:
-imlink device add board-1 --public-key HEX
-imlink send board-1 led/set --hex 01 --wait acked
-";
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,31 @@
+//! The partition `records` of the chip's flash.
+
+use core::ops::Range;
+
+use embassy_embedded_hal::adapter::BlockingAsync;
+use esp_bootloader_esp_idf::partitions::{PARTITION_TABLE_MAX_LEN, read_partition_table};
+use esp_hal::peripherals::FLASH;
+use esp_storage::FlashStorage;
+use imlink_device_client::flash::FlashStore;
+use log::error;
+
+/// What survives a power loss.
+pub(crate) type Records = FlashStore<BlockingAsync<FlashStorage<'static>>>;
+
+/// Opens the records; the board works without, and keeps nothing.
+pub(crate) async fn open(flash: FLASH<'static>) -> Option<Records> {
+    let mut flash = FlashStorage::new(flash);
+    let Some(range) = find(&mut flash) else {
+        error!("there is no partition `records` in flash: give espflash --partition-table partitions.csv");
+        return None;
+    };
+    FlashStore::open(BlockingAsync::new(flash), range).await.inspect_err(|why| error!("{why}")).ok()
+}
+
+/// Where the partition lies, by the table in flash.
+fn find(flash: &mut FlashStorage<'static>) -> Option<Range<u32>> {
+    let mut memory = [0; PARTITION_TABLE_MAX_LEN];
+    let table = read_partition_table(flash, &mut memory).ok()?;
+    let records = table.iter().find(|entry| entry.label_as_str() == "records")?;
+    Some(records.offset()..records.offset().checked_add(records.len())?)
+}
