@@ -1,7 +1,5 @@
 //! Who a board is, from texts that were put into its image.
 
-use core::net::SocketAddr;
-
 use embedded_storage_async::nor_flash::NorFlash;
 use imlink_device_client::flash::{FlashStore, KeyError, Origin};
 use imlink_device_client::{Config, Keys, Rng};
@@ -11,7 +9,7 @@ use log::info;
 /// What a board is told when its image is built. `imlink device add` prints the keys.
 pub struct Identity {
     device: &'static str,
-    routes: [SocketAddr; 1],
+    routes: [&'static str; 1],
     private_key: PrivateKey,
     route_keys: [[u8; KEY_LEN]; 1],
 }
@@ -22,12 +20,17 @@ pub fn public_key(text: &str) -> Option<[u8; KEY_LEN]> {
 }
 
 impl Identity {
-    /// Reads the texts: device id, `IP:PORT` of a route or gateway, keys in hexadecimal digits. `None` when one is
+    /// Reads the texts: device id, `HOST:PORT` of a route or gateway, keys in hexadecimal digits. `None` when one is
     /// missing or does not have its form.
-    pub fn read(device: &'static str, route: &str, private_key: Option<&str>, route_key: Option<&str>) -> Option<Self> {
+    pub fn read(
+        device: &'static str,
+        route: &'static str,
+        private_key: Option<&str>,
+        route_key: Option<&str>,
+    ) -> Option<Self> {
         Some(Self {
             device,
-            routes: [route.parse().ok()?],
+            routes: [route],
             private_key: private_key?.parse().ok()?,
             route_keys: [public_key(route_key?)?],
         })
