@@ -1,6 +1,8 @@
 //! `HOST:PORT`, of routes and of the IM-servers that they name.
 
-use core::net::SocketAddr;
+#[cfg(feature = "ipv6")]
+use core::net::Ipv6Addr;
+use core::net::{Ipv4Addr, SocketAddr};
 
 /// An address as text, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +17,23 @@ pub(crate) enum Address<'a> {
 const NAME_LEN_MAX: usize = 253;
 
 impl<'a> Address<'a> {
-    /// `None` when it does not have its form: `192.168.1.10:7000`, `[2001:db8::1]:7000` or `im.example.com:7000`.
+    /// `None` when it does not have its form: `192.168.1.10:7000`, `im.example.com:7000`, and with feature `ipv6`
+    /// `[2001:db8::1]:7000`.
     pub(crate) fn read(text: &'a str) -> Option<Self> {
-        if let Ok(address) = text.parse() {
-            return Some(Self::Ip(address));
-        }
         let (host, port) = text.split_at_checked(text.bytes().rposition(|byte| byte == b':')?)?;
+        let port = port.get(1..)?.parse().ok().filter(|port| *port > 0)?;
+        #[cfg(feature = "ipv6")]
+        if let Some(ip) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            let ip: Ipv6Addr = ip.parse().ok()?;
+            return Some(Self::Ip(SocketAddr::from((ip, port))));
+        }
+        if let Ok(ip) = host.parse::<Ipv4Addr>() {
+            return Some(Self::Ip(SocketAddr::from((ip, port))));
+        }
         // One without a letter is an IP address that is none.
         let is_name = host.len() <= NAME_LEN_MAX
             && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
             && host.bytes().any(|byte| byte.is_ascii_alphabetic());
-        let port = port.get(1..)?.parse().ok().filter(|port| *port > 0)?;
         is_name.then_some(Self::Name { host, port })
     }
 }
@@ -44,8 +52,18 @@ mod tests {
             assert_eq!(Address::read(&text), Some(Address::Name { host, port: 7000 }));
         }
         let long = std::format!("{}:7", "a".repeat(254));
-        let wrong =
-            ["", ":7000", "gateway", "gateway:", "gateway:0", "gateway:65536", "10.0.0.300:7", "::1:7", "a b:7"];
+        let wrong = [
+            "",
+            ":7000",
+            "gateway",
+            "gateway:",
+            "gateway:0",
+            "gateway:65536",
+            "[::1:7",
+            "10.0.0.300:7",
+            "::1:7",
+            "a b:7",
+        ];
         for text in wrong.into_iter().chain([&*long, "http://gateway:7", "gate\u{e9}:7"]) {
             assert_eq!(Address::read(text), None, "{text}");
         }

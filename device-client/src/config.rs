@@ -17,8 +17,8 @@ pub struct Config<'a> {
     pub tenant: &'a str,
     /// Device id: 1–64 bytes of `[A-Za-z0-9._:-]`.
     pub device: &'a str,
-    /// Routes or gateways, tried in turn; at least one. Each is `HOST:PORT`: an IP address (`192.168.1.10:7000`,
-    /// `[2001:db8::1]:7000`) or a name (`im.example.com:7000`), which is looked up for each connection anew.
+    /// Routes or gateways, tried in turn; at least one. Each is `HOST:PORT`: an IP address (`192.168.1.10:7000`, with
+    /// feature `ipv6` also `[2001:db8::1]:7000`) or a name (`im.example.com:7000`), looked up for each connection anew.
     pub routes: &'a [&'a str],
     /// What the firmware speaks; empty by default: keys are not checked and backends see keys, not paths.
     pub interface: Interface,
