@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
-use std::net::SocketAddr;
 
 use anyhow::Context;
 use imlink_device_client::blob::{BlobState, Files};
@@ -55,10 +54,7 @@ async fn main() -> anyhow::Result<()> {
 
     // All memory of the client is in here; firmware places it in a static.
     let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
-    let mut routes: Vec<SocketAddr> = Vec::new();
-    for address in &flashed.addresses {
-        routes.extend(tokio::net::lookup_host(address).await.with_context(|| format!("no host {address}"))?);
-    }
+    let routes: Vec<&str> = flashed.addresses.iter().map(String::as_str).collect();
     let id = &flashed.id;
     let keys = Keys { private_key: private_key.bytes(), route_keys: &route_keys, psk: psk.as_ref().map(Psk::bytes) };
     let config = Config { tenant: &flashed.tenant, interface: LAMP, ..Config::new(id, &routes, keys) };

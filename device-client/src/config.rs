@@ -1,13 +1,12 @@
 //! What a device is told at its start.
 
-use core::net::SocketAddr;
-
 use imlink_protocol::MessageId;
 use imlink_protocol::device::{LinkKind, Pacing};
 use imlink_protocol::id::{TENANT_DEFAULT, check_device_id, check_tenant};
 #[cfg(feature = "seal")]
 use imlink_protocol::seal::KEY_LEN;
 
+use crate::address::Address;
 use crate::error::ConfigError;
 use crate::interface::Interface;
 
@@ -18,8 +17,9 @@ pub struct Config<'a> {
     pub tenant: &'a str,
     /// Device id: 1–64 bytes of `[A-Za-z0-9._:-]`.
     pub device: &'a str,
-    /// Routes or gateways, tried in turn. At least one.
-    pub routes: &'a [SocketAddr],
+    /// Routes or gateways, tried in turn; at least one. Each is `HOST:PORT`: an IP address (`192.168.1.10:7000`, with
+    /// feature `ipv6` also `[2001:db8::1]:7000`) or a name (`im.example.com:7000`), looked up for each connection anew.
+    pub routes: &'a [&'a str],
     /// What the firmware speaks; empty by default: keys are not checked and backends see keys, not paths.
     pub interface: Interface,
     /// Unacknowledged messages that the device holds, 1 … 255; 8 by default. When they do not fit the inbox
@@ -80,13 +80,13 @@ pub struct Resume {
 impl<'a> Config<'a> {
     /// The defaults, for the device `device` that logs in at one of `routes` and proves itself by `keys`.
     #[cfg(feature = "seal")]
-    pub const fn new(device: &'a str, routes: &'a [SocketAddr], keys: Keys<'a>) -> Self {
+    pub const fn new(device: &'a str, routes: &'a [&'a str], keys: Keys<'a>) -> Self {
         Self { keys: Some(keys), ..Self::plain(device, routes) }
     }
 
     /// The same over plain links, for development on a trusted network: everybody on the path can read and change
     /// what is said, and be the device. The id must be provisioned as plain, and `routes` name their plain ports.
-    pub const fn plain(device: &'a str, routes: &'a [SocketAddr]) -> Self {
+    pub const fn plain(device: &'a str, routes: &'a [&'a str]) -> Self {
         Self {
             tenant: TENANT_DEFAULT,
             device,
@@ -114,6 +114,9 @@ impl<'a> Config<'a> {
         check_device_id(self.device).map_err(ConfigError::Device)?;
         if self.routes.is_empty() {
             return Err(ConfigError::NoRoute);
+        }
+        if let Some(number) = self.routes.iter().position(|route| Address::read(route).is_none()) {
+            return Err(ConfigError::Route { number });
         }
         if self.window == 0 {
             return Err(ConfigError::Window);

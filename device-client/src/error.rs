@@ -32,6 +32,8 @@ pub enum Error {
     Rng,
     /// The network reported this.
     Transport(ErrorKind),
+    /// The name of a route or server could not be looked up.
+    Lookup,
     /// The connection could not be made in time.
     ConnectTimeout,
     /// What was written did not go out in time.
@@ -46,7 +48,7 @@ pub enum Error {
     Seal(SealError),
     /// The server broke a rule or fell silent.
     Session(SessionError),
-    /// The server named an address that is not `ip:port`.
+    /// The server named an address that is not `HOST:PORT`.
     Address,
     /// The server takes smaller frames than this device sends.
     FrameLimit {
@@ -71,6 +73,11 @@ pub enum ConfigError {
     Device(IdError),
     /// No route is given.
     NoRoute,
+    /// A route is not `HOST:PORT`.
+    Route {
+        /// Which one, from 0.
+        number: usize,
+    },
     /// No key of a route is pinned.
     NoRouteKey,
     /// The window is 0.
@@ -90,9 +97,12 @@ impl Error {
             | Self::Seal(SealError::Plain | SealError::Buffer { .. }) => Fault::Configuration,
             Self::Rng => Fault::Resource,
             Self::Transport(ErrorKind::OutOfMemory) => Fault::Resource,
-            Self::Transport(_) | Self::ConnectTimeout | Self::WriteTimeout | Self::Closed | Self::PartialFrame => {
-                Fault::Transport
-            }
+            Self::Transport(_)
+            | Self::Lookup
+            | Self::ConnectTimeout
+            | Self::WriteTimeout
+            | Self::Closed
+            | Self::PartialFrame => Fault::Transport,
             Self::Session(SessionError::Silent { .. }) => Fault::Transport,
             Self::Frame(_) | Self::Seal(_) | Self::Session(_) | Self::Address | Self::Rejected(_) | Self::Asked(_) => {
                 Fault::Peer
@@ -107,6 +117,7 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::Rng => f.write_str("the source of randomness failed"),
             Self::Transport(kind) => write!(f, "the network says: {kind:?}"),
+            Self::Lookup => f.write_str("the name of the server is not found"),
             Self::ConnectTimeout => f.write_str("no connection within 10 s"),
             Self::WriteTimeout => f.write_str("a write did not go out within 30 s"),
             Self::Closed => f.write_str("the server closed the connection"),
@@ -114,7 +125,7 @@ impl fmt::Display for Error {
             Self::PartialFrame => f.write_str("a frame stayed partial for 30 s"),
             Self::Seal(error) => error.fmt(f),
             Self::Session(error) => error.fmt(f),
-            Self::Address => f.write_str("the server named an address that is not ip:port"),
+            Self::Address => f.write_str("the server named an address that is not HOST:PORT"),
             Self::FrameLimit { server, device } => {
                 write!(
                     f,
@@ -135,6 +146,9 @@ impl fmt::Display for ConfigError {
             Self::Tenant(error) => write!(f, "tenant {error}"),
             Self::Device(error) => write!(f, "device id {error}"),
             Self::NoRoute => f.write_str("no route or gateway is given, at least one is needed"),
+            Self::Route { number } => {
+                write!(f, "route {number} is not HOST:PORT, as 192.168.1.10:7000 or im.example.com:7000")
+            }
             Self::NoRouteKey => f.write_str("no key of a route is pinned, at least one is needed"),
             Self::Window => f.write_str("the window is 0, it must be 1 to 255"),
             Self::HelloTooLong => f.write_str("Hello with its ticket does not fit the buffer: make FRAME larger"),

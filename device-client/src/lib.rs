@@ -3,7 +3,7 @@
 //! ```text
 //!                        ┌────────────────── State ──────────────────┐
 //!   TcpConnect ─ Runner ─┤ session · inbox · calls · replies · events ├─ Messages   the next message
-//!      Clock             └───────────────────────────────────────────┘─ Calls      the next call
+//!   Dns, Clock           └───────────────────────────────────────────┘─ Calls      the next call
 //!      Rng                                                            └─ Client     publish, link, leave
 //! ```
 //!
@@ -35,7 +35,7 @@
 //!
 //! # async fn lamp() {
 //! let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
-//! let routes = ["127.0.0.1:7700".parse().unwrap()];
+//! let routes = ["im.example.com:7000", "192.168.1.10:7000"];
 //! // What `imlink device add lamp-1` printed.
 //! let keys = Keys { private_key: &[1; 32], route_keys: &[[2; 32], [3; 32]], psk: None };
 //! let config = Config { interface: LAMP, ..Config::new("lamp-1", &routes, keys) };
@@ -57,6 +57,7 @@ extern crate std;
 
 #[macro_use]
 mod fmt;
+mod address;
 #[cfg(feature = "blob")]
 pub mod blob;
 mod blob_port;

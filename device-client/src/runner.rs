@@ -6,12 +6,13 @@ use core::num::NonZeroU64;
 use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embedded_io_async::Error as _;
-use embedded_nal_async::TcpConnect;
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use imlink_protocol::Instant;
 use imlink_protocol::device::{End, Profile, Session, Start, StateName, Target};
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
 use imlink_protocol::seal::SealError;
 
+use crate::address::Address;
 #[cfg(feature = "blob")]
 use crate::blob::{BlobState, Blobs};
 use crate::blob_port::{NoBlobs, Port};
@@ -44,7 +45,7 @@ pub struct Runner<'a, S, N, R, B = NoBlobs> {
     shared: &'a S,
     network: N,
     rng: R,
-    routes: &'a [SocketAddr],
+    routes: &'a [&'a str],
     profile: Profile<'a>,
     interface: Interface,
     blobs: B,
@@ -59,7 +60,7 @@ pub struct Runner<'a, S, N, R, B = NoBlobs> {
 
 /// Bytes of the longest length in front of a frame.
 const LENGTH_LEN: usize = imlink_protocol::frame::LENGTH_LEN_MAX;
-/// Longest wait for a connection.
+/// Longest wait for a connection, the lookup of a name included.
 const CONNECT_MAX: core::time::Duration = core::time::Duration::from_secs(10);
 
 /// A device in `state`. Draws its incarnations from `rng`; every power-on is a new one.
@@ -84,7 +85,7 @@ pub fn new<
 where
     M: RawMutex,
     C: Clock,
-    N: TcpConnect,
+    N: TcpConnect + Dns,
     R: Rng,
 {
     config.check()?;
@@ -132,6 +133,29 @@ where
     Ok(Device { runner, client: Client::new(shared), messages: Messages::new(shared) })
 }
 
+/// Where to connect; the address of an IM-server is put into `bytes`, which are free while there is no connection.
+fn target<'t>(session: &Session, now: Instant, routes: &[&'t str], bytes: &'t mut [u8]) -> Option<&'t str> {
+    match session.target(now) {
+        Target::Home(address) => {
+            let bytes = bytes.get_mut(..address.len())?;
+            bytes.iter_mut().zip(address.bytes()).for_each(|(to, byte)| *to = byte);
+            core::str::from_utf8(bytes).ok()
+        }
+        Target::Route { turn } => routes.get((turn as usize).checked_rem(routes.len())?).copied(),
+    }
+}
+
+async fn connect<'n, N: TcpConnect + Dns>(network: &'n N, target: Option<&str>) -> Result<N::Connection<'n>, Error> {
+    let address = match target.and_then(Address::read).ok_or(Error::Address)? {
+        Address::Ip(address) => address,
+        Address::Name { host, port } => {
+            let found = network.get_host_by_name(host, AddrType::Either).await;
+            SocketAddr::new(found.map_err(|_| Error::Lookup)?, port)
+        }
+    };
+    network.connect(address).await.map_err(|error| Error::Transport(error.kind()))
+}
+
 fn draw(rng: &mut impl Rng) -> Result<NonZeroU64, Error> {
     let mut bytes = [0; 8];
     rng.fill(&mut bytes).map_err(|_| Error::Rng)?;
@@ -170,7 +194,7 @@ impl<'a, S: Storage, N, R> Runner<'a, S, N, R> {
 }
 
 #[allow(private_bounds, reason = "a port is made by `with_blobs` alone")]
-impl<S: Storage, N: TcpConnect, R: Rng, B: Port> Runner<'_, S, N, R, B> {
+impl<S: Storage, N: TcpConnect + Dns, R: Rng, B: Port> Runner<'_, S, N, R, B> {
     /// Runs for ever, and makes a new connection after each failure. Returns after [`Client::stop`], or with an error that no new attempt can mend.
     ///
     /// Cancel safe: when the future is dropped, as while a board has no network, its connection is closed;
@@ -231,22 +255,14 @@ impl<S: Storage, N: TcpConnect, R: Rng, B: Port> Runner<'_, S, N, R, B> {
 
     async fn connect_once(&mut self) -> Result<(), Error> {
         let shared = self.shared;
-        let routes = self.routes;
         let (target, give_up) = shared.with(|now, core| {
             core.session.handle_connecting(now);
-            let target = match core.session.target(now) {
-                Target::Home(address) => address.parse().map_err(|_| Error::Address),
-                Target::Route { turn } => {
-                    let turn = (turn as usize).checked_rem(routes.len()).unwrap_or_default();
-                    routes.get(turn).copied().ok_or(Error::Address)
-                }
-            };
-            (target, now.after(CONNECT_MAX))
+            (target(core.session, now, self.routes, self.frame_in), now.after(CONNECT_MAX))
         });
-        let connect = self.network.connect(target?);
+        let connect = connect(&self.network, target);
         #[cfg_attr(not(feature = "seal"), allow(unused_mut, reason = "only a handshake writes here"))]
         let mut stream = match select3(connect, shared.clock().sleep_until(give_up), stopped(shared)).await {
-            Either3::First(connected) => connected.map_err(|error| Error::Transport(error.kind()))?,
+            Either3::First(connected) => connected?,
             Either3::Second(()) => return Err(Error::ConnectTimeout),
             Either3::Third(()) => return Ok(()),
         };

@@ -4,14 +4,14 @@ use core::net::{IpAddr, SocketAddr};
 use std::io;
 
 use embedded_io_async::{ErrorType, Read, Write};
-use embedded_nal_async::TcpConnect;
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use imlink_protocol::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::platform::{Clock, Rng, RngError};
 
-/// TCP by tokio, with `TCP_NODELAY`.
+/// TCP by tokio, with `TCP_NODELAY`, and names by the host's resolver.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioStack {
     /// Address to connect from; the host's choice when there is none. More than about 28,000 connections
@@ -34,6 +34,24 @@ impl TcpConnect for TokioStack {
         }
         socket.set_nodelay(true)?;
         socket.connect(remote).await.map(TokioConnection)
+    }
+}
+
+impl Dns for TokioStack {
+    type Error = io::Error;
+
+    async fn get_host_by_name(&self, host: &str, kind: AddrType) -> io::Result<IpAddr> {
+        let found = tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip());
+        let is_asked = |ip: &IpAddr| match kind {
+            AddrType::IPv4 => ip.is_ipv4(),
+            AddrType::IPv6 => ip.is_ipv6(),
+            AddrType::Either => true,
+        };
+        found.into_iter().find(is_asked).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    async fn get_host_by_address(&self, _: IpAddr, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

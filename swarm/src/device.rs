@@ -78,7 +78,8 @@ struct Seen {
 pub(crate) async fn run(context: Rc<Context>, index: u32) {
     let config = &context.config;
     let id = config.device_id(index);
-    let mut routes = config.routes.clone();
+    let texts: Vec<String> = config.routes.iter().map(SocketAddr::to_string).collect();
+    let mut routes: Vec<&str> = texts.iter().map(String::as_str).collect();
     let turn = index as usize % routes.len();
     routes.rotate_left(turn);
     let proof = config
@@ -100,7 +101,7 @@ pub(crate) async fn run(context: Rc<Context>, index: u32) {
         ..imlink_device_client::Config::plain(&id, &routes)
     };
     let mut state = State::<NoopRawMutex, _, FRAME, OUT, FRAME, CALLS, EVENTS>::new(context.clock);
-    let stack = TokioStack { source: source(&routes, config.first.saturating_add(index)) };
+    let stack = TokioStack { source: source(&config.routes, config.first.saturating_add(index)) };
     let mut device = match imlink_device_client::new(&mut state, device_config, stack, TokioRng) {
         Ok(device) => device,
         Err(error) => return context.live.handle_error(error.to_string()),

@@ -217,7 +217,9 @@ async fn live(
     let mut state = State::<NoopRawMutex, _, 4096, 4096, 16384, 4096, 4096>::new(TokioClock::new());
     let (private_key, route_keys) = (private_key(id), ROUTE_KEYS.map(|key| PrivateKey::new(key).public().0));
     let keys = Keys { private_key: private_key.bytes(), route_keys: &route_keys, psk: None };
-    let config = Config { interface: TESTED, resume, ..Config::new(id, routes, keys) };
+    let routes: Vec<String> = routes.iter().map(SocketAddr::to_string).collect();
+    let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
+    let config = Config { interface: TESTED, resume, ..Config::new(id, &routes, keys) };
     let device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng);
     let imlink_device_client::Device { mut runner, client, messages } = device.expect("a valid configuration");
     let change = |change: &mut dyn FnMut(&mut Record)| change(&mut record.lock().expect("no holder panics"));

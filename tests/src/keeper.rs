@@ -100,7 +100,8 @@ async fn live(
     let blobs = BlobState::<NoopRawMutex, BUFFER>::new();
     let (private_key, route_keys) = (private_key(id), ROUTE_KEYS.map(|key| PrivateKey::new(key).public().0));
     let keys = Keys { private_key: private_key.bytes(), route_keys: &route_keys, psk: None };
-    let routes = [route];
+    let route = route.to_string();
+    let routes = [route.as_str()];
     let config = Config { interface: TESTED, ..Config::new(id, &routes, keys) };
     let device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng);
     let imlink_device_client::Device { runner, messages, .. } = device.expect("a valid configuration");

@@ -73,7 +73,8 @@ async fn chunk(peer: &mut Peer, transfer: u32, offset: usize, bytes: &[u8]) {
 macro_rules! taking_part {
     ($memory:expr, $peer:ident, $test:block) => {{
         let server = Server::bind().await;
-        let (mut state, routes) = (state(), [server.address()]);
+        let address = server.address().to_string();
+        let (mut state, routes) = (state(), [address.as_str()]);
         let blobs = BlobState::<NoopRawMutex, BUFFER>::new();
         let (mut runner, mut blobs) = lamp(&mut state, &routes).runner.with_blobs(&blobs);
         let (mut sink, mut source) = ($memory.clone(), $memory.clone());

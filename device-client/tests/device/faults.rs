@@ -15,7 +15,8 @@ use crate::{RAW, beside, lamp, state};
 #[tokio::test]
 async fn frames_that_come_byte_by_byte_are_taken() {
     let (server, mut state) = (Server::bind().await, state());
-    let routes = [server.address()];
+    let address = server.address().to_string();
+    let routes = [address.as_str()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.accept().await;
@@ -43,7 +44,8 @@ async fn bytes_that_are_no_frames_end_the_connection_with_a_typed_error() {
     ];
     for (bytes, expected) in table {
         let (server, mut state) = (Server::bind().await, state());
-        let routes = [server.address()];
+        let address = server.address().to_string();
+        let routes = [address.as_str()];
         let mut device = lamp(&mut state, &routes);
         let client = device.client;
         beside!(device, async {
@@ -64,7 +66,8 @@ fn order(frame: &'static str) -> SessionError {
 #[tokio::test]
 async fn a_refusal_is_shown_with_whose_fault_it_is() {
     let (server, mut state) = (Server::bind().await, state());
-    let routes = [server.address()];
+    let address = server.address().to_string();
+    let routes = [address.as_str()];
     let mut device = lamp(&mut state, &routes);
     let client = device.client;
     beside!(device, async {
@@ -81,7 +84,8 @@ async fn a_refusal_is_shown_with_whose_fault_it_is() {
 #[tokio::test]
 async fn a_full_inbox_stops_reading_but_not_the_signs_of_life_and_loses_nothing() {
     let (server, mut state) = (Server::bind().await, state());
-    let routes = [server.address()];
+    let address = server.address().to_string();
+    let routes = [address.as_str()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.welcome(1, 0).await;
@@ -113,7 +117,7 @@ impl Rng for Broken {
 
 #[tokio::test]
 async fn a_failing_source_of_randomness_stops_the_device() {
-    let routes = ["127.0.0.1:1".parse().unwrap()];
+    let routes = ["127.0.0.1:1"];
     let config = Config::plain("lamp-1", &routes);
     let mut state = State::<NoopRawMutex, _>::new(TokioClock::new());
     let failed = imlink_device_client::new(&mut state, config, TokioStack::default(), Broken(1)).err();
@@ -126,7 +130,12 @@ async fn a_failing_source_of_randomness_stops_the_device() {
 #[tokio::test]
 async fn a_wrong_configuration_is_told_by_name() {
     for (device, routes, words) in [
-        ("lamp/1", &["127.0.0.1:1".parse().unwrap()][..], "device id has byte 0x2f at 4"),
+        ("lamp/1", &["127.0.0.1:1"][..], "device id has byte 0x2f at 4"),
+        (
+            "lamp-1",
+            &["127.0.0.1:1", "127.0.0.256:1"],
+            "route 1 is not HOST:PORT, as 192.168.1.10:7000 or im.example.com:7000",
+        ),
         ("lamp-1", &[], "no route or gateway is given, at least one is needed"),
     ] {
         let mut state = state();

@@ -5,8 +5,6 @@ mod faults;
 mod peer;
 mod work;
 
-use std::net::SocketAddr;
-
 use imlink_device_client::tokio::{TokioClock, TokioRng, TokioStack};
 use imlink_device_client::{Config, Device, NoopRawMutex, Shared, State, interface};
 
@@ -27,7 +25,7 @@ pub(crate) fn state() -> LampState {
     State::new(TokioClock::new())
 }
 
-pub(crate) fn lamp<'a>(state: &'a mut LampState, routes: &'a [SocketAddr]) -> Lamp<'a> {
+pub(crate) fn lamp<'a>(state: &'a mut LampState, routes: &'a [&'a str]) -> Lamp<'a> {
     let config = Config { interface: LAMP, ..Config::plain("lamp-1", routes) };
     imlink_device_client::new(state, config, TokioStack::default(), TokioRng).unwrap()
 }

@@ -26,6 +26,11 @@ impl Server {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
+    /// At what the host calls `localhost`.
+    pub(crate) async fn bind_localhost() -> Self {
+        Self { listener: TcpListener::bind("localhost:0").await.unwrap() }
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }

@@ -1,7 +1,5 @@
 //! Who a board is, from texts that were put into its image and the key that it keeps.
 
-use core::net::SocketAddr;
-
 use embedded_storage_async::nor_flash::NorFlash;
 use heapless::Vec;
 use imlink_device_client::flash::{FlashStore, KeyError, Origin};
@@ -12,7 +10,7 @@ use log::info;
 /// Who a board is and where it goes.
 pub struct Identity {
     device: &'static str,
-    routes: [SocketAddr; 1],
+    routes: [&'static str; 1],
     private_key: PrivateKey,
     route_keys: Vec<[u8; KEY_LEN], ROUTE_KEYS_MAX>,
 }
@@ -25,7 +23,7 @@ const ROUTE_KEYS_MAX: usize = 2;
 pub struct Texts {
     /// `IMLINK_DEVICE`: its device id.
     pub device: &'static str,
-    /// `IMLINK_ROUTE`: `IP:PORT` of its route or gateway.
+    /// `IMLINK_ROUTE`: `HOST:PORT` of its route or gateway.
     pub route: &'static str,
     /// `IMLINK_ROUTE_KEY`: the key of the routes, or two with a comma between, current and next.
     pub route_keys: Option<&'static str>,
@@ -36,8 +34,6 @@ pub struct Texts {
 /// Why a board does not know who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityError {
-    /// The route has another form.
-    Route(&'static str),
     /// No key of a route was given.
     NoRouteKey,
     /// There are more keys of routes than two.
@@ -55,7 +51,6 @@ pub enum IdentityError {
 impl core::fmt::Display for IdentityError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Route(text) => write!(f, "IMLINK_ROUTE was '{text}' when this was built: it has to be IP:PORT"),
             Self::NoRouteKey => f.write_str(
                 "IMLINK_ROUTE_KEY was not set when this was built: set it to the current key that `imlink keys show` prints",
             ),
@@ -87,13 +82,12 @@ impl Identity {
             Some(text) => text.parse().map_err(IdentityError::PrivateKey)?,
             None => private_key(texts.device, flash, rng).await?,
         };
-        let route = texts.route.parse().map_err(|_| IdentityError::Route(texts.route))?;
         let mut route_keys = Vec::new();
         for text in texts.route_keys.ok_or(IdentityError::NoRouteKey)?.split(',') {
             let key: PublicKey = text.parse().map_err(IdentityError::RouteKey)?;
             route_keys.push(key.0).map_err(|_| IdentityError::RouteKeys)?;
         }
-        Ok(Self { device: texts.device, routes: [route], private_key, route_keys })
+        Ok(Self { device: texts.device, routes: [texts.route], private_key, route_keys })
     }
 
     /// The same for the client, over sealed links.
@@ -230,7 +224,6 @@ mod tests {
     #[test]
     fn texts_of_another_form_are_named() {
         let short = key_pair::KeyError::Length(2);
-        assert_eq!(refused(Texts { route: "gateway", ..TEXTS }), Some(IdentityError::Route("gateway")));
         assert_eq!(refused(Texts { route_keys: Some("01"), ..TEXTS }), Some(IdentityError::RouteKey(short)));
         assert_eq!(refused(Texts { private_key: Some("01"), ..TEXTS }), Some(IdentityError::PrivateKey(short)));
     }

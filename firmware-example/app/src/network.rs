@@ -1,17 +1,19 @@
-//! TCP over `embassy-net`, as the device client wants it.
+//! TCP and names over `embassy-net`, as the device client wants them.
 
 use core::cell::{RefCell, RefMut};
 use core::net::{IpAddr, SocketAddr};
 
+use embassy_net::dns::DnsQueryType;
 use embassy_net::tcp::{ConnectError, Error, State, TcpSocket};
 use embassy_net::{IpAddress, Stack};
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use embedded_nal_async::TcpConnect;
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
 
 /// Connections with `TCP_NODELAY`: one connection at a time, which is what a device has.
 ///
 /// One socket serves all connections, the next one begun resets what is left of the last.
 pub struct Network<'d> {
+    stack: Stack<'d>,
     socket: RefCell<TcpSocket<'d>>,
 }
 
@@ -21,7 +23,7 @@ impl<'d> Network<'d> {
     pub fn new(stack: Stack<'d>, incoming: &'d mut [u8], outgoing: &'d mut [u8]) -> Self {
         let mut socket = TcpSocket::new(stack, incoming, outgoing);
         socket.set_nagle_enabled(false);
-        Self { socket: RefCell::new(socket) }
+        Self { stack, socket: RefCell::new(socket) }
     }
 }
 
@@ -51,6 +53,20 @@ impl<'d> TcpConnect for Network<'d> {
             ConnectError::TimedOut => ErrorKind::TimedOut,
             ConnectError::NoRoute => ErrorKind::NotConnected,
         })
+    }
+}
+
+impl Dns for Network<'_> {
+    type Error = ErrorKind;
+
+    /// Asks the servers that DHCP named, for IPv4 addresses.
+    async fn get_host_by_name(&self, host: &str, _: AddrType) -> Result<IpAddr, ErrorKind> {
+        let found = self.stack.dns_query(host, DnsQueryType::A).await.map_err(|_| ErrorKind::NotFound)?;
+        found.first().map(|&IpAddress::Ipv4(ip)| IpAddr::V4(ip)).ok_or(ErrorKind::NotFound)
+    }
+
+    async fn get_host_by_address(&self, _: IpAddr, _: &mut [u8]) -> Result<usize, ErrorKind> {
+        Err(ErrorKind::Unsupported)
     }
 }
 

@@ -1,12 +1,12 @@
 //! A whole device: messages, calls, events, with `flash` a cursor that is kept, with `blob` signed images into a partition.
 
 use core::future::poll_fn;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use embedded_nal_async::TcpConnect;
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
 #[cfg(feature = "blob")]
 use imlink_device_client::blob::BlobState;
 use imlink_device_client::{
@@ -24,7 +24,8 @@ interface! {
 }
 
 unsafe extern "C" {
-    fn board_connect() -> i32;
+    fn board_connect(address: *const u8) -> i32;
+    fn board_lookup(host: *const u8, len: usize, found: *mut [u8; 4]) -> i32;
     fn board_read(bytes: *mut u8, len: usize) -> i32;
     fn board_write(bytes: *const u8, len: usize) -> i32;
     fn board_now() -> u64;
@@ -52,9 +53,24 @@ impl TcpConnect for Network {
     type Error = ErrorKind;
     type Connection<'a> = Connection;
 
-    async fn connect<'a>(&'a self, _: SocketAddr) -> Result<Connection, ErrorKind> {
+    async fn connect<'a>(&'a self, address: SocketAddr) -> Result<Connection, ErrorKind> {
         // SAFETY: not defined anywhere, so never run.
-        wait(|| unsafe { board_connect() }).await.map(|_| Connection)
+        wait(|| unsafe { board_connect((&raw const address).cast()) }).await.map(|_| Connection)
+    }
+}
+
+impl Dns for Network {
+    type Error = ErrorKind;
+
+    async fn get_host_by_name(&self, host: &str, _: AddrType) -> Result<IpAddr, ErrorKind> {
+        let mut found = [0; 4];
+        // SAFETY: as above.
+        wait(|| unsafe { board_lookup(host.as_ptr(), host.len(), &mut found) }).await?;
+        Ok(IpAddr::from(found))
+    }
+
+    async fn get_host_by_address(&self, _: IpAddr, _: &mut [u8]) -> Result<usize, ErrorKind> {
+        Err(ErrorKind::Unsupported)
     }
 }
 
@@ -103,7 +119,7 @@ impl Rng for Board {
 /// One round of the whole device.
 pub(crate) fn run() -> usize {
     static STATE: StaticCell<State<NoopRawMutex, Board>> = StaticCell::new();
-    let routes = [SocketAddr::from(([10, 0, 0, 1], 7000))];
+    let routes = ["gateway.local:7000"];
     let mut run = pin!(async {
         #[cfg(feature = "flash")]
         let (resume, records) = flash::open().await;

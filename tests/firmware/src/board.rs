@@ -1,6 +1,6 @@
 //! One board in QEMU.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::monitor::Monitor;
 /// Longest wait for something the board is to do.
 const PATIENCE: Duration = Duration::from_secs(50);
 /// This machine's loopback as QEMU's user network shows it.
-const HOST: &str = "10.0.2.2";
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 
 /// What a board is started with.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub struct Setup {
     routes: Vec<SocketAddr>,
     arguments: Vec<String>,
     qemu: Vec<String>,
+    resolver: Option<IpAddr>,
 }
 
 /// A board: switched off when dropped, with its flash kept until then.
@@ -57,6 +58,7 @@ impl Setup {
             routes: routes.to_vec(),
             arguments: Vec::new(),
             qemu: Vec::new(),
+            resolver: None,
         }
     }
 
@@ -71,6 +73,14 @@ impl Setup {
     #[must_use]
     pub fn with(mut self, argument: &str) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// The board's names are looked up at port 53 of `resolver`, an address on this machine's loopback: QEMU sees it
+    /// as the host's own resolver.
+    #[must_use]
+    pub fn resolved_by(mut self, resolver: IpAddr) -> Self {
+        self.resolver = Some(resolver);
         self
     }
 
@@ -185,7 +195,15 @@ fn power_on(setup: &Setup, folder: &Path) -> Process {
     let mut arguments: Vec<String> = fixed.into_iter().flat_map(|(name, value)| [name.into(), value]).collect();
     arguments.extend(["-kernel".into(), setup.image.display().to_string()]);
     arguments.extend(setup.qemu.iter().cloned());
-    Process::start("qemu", Path::new("qemu-system-arm"), arguments, &folder.join("log"))
+    let mut program = "qemu-system-arm";
+    if let Some(resolver) = setup.resolver {
+        std::fs::write(folder.join("resolv.conf"), format!("nameserver {resolver}\n")).expect("a file in its folder");
+        let mount = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"".into();
+        let wrapped = ["--mount".into(), "sh".into(), "-c".into(), mount, file("resolv.conf"), program.into()];
+        arguments.splice(0..0, wrapped);
+        program = "unshare";
+    }
+    Process::start("qemu", Path::new(program), arguments, &folder.join("log"))
 }
 
 /// The firmware under test: `IMLINK_FIRMWARE`, or the one that the build script put into the target folder of this test.

@@ -5,6 +5,7 @@
 //! monitor   QEMU's monitor (QMP)
 //! capture   what went over the wire, from QEMU's own packet dump
 //! backend   the typed paths of the firmware through the HTTP API
+//! resolver  a DNS server that knows one name
 //! liar      a server that says what a test wants it to say
 //! ```
 //!
@@ -17,3 +18,4 @@ pub mod board;
 pub mod capture;
 pub mod liar;
 pub mod monitor;
+pub mod resolver;

@@ -106,7 +106,8 @@ async fn device_on(
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let _ = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, flash).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, flash).await;
+    error!("the device stopped: {ended}");
 }
 
 /// 400 MHz, and the oscillator of the random number generator.

@@ -126,7 +126,8 @@ async fn device_on(
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let _ = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash).await;
+    error!("the device stopped: {ended}");
 }
 
 /// The thermometer of the RP2040.

@@ -1,18 +1,18 @@
 //! What the host tells the firmware at its start.
 
 use core::fmt;
-use core::net::SocketAddr;
 
 use heapless::{String, Vec};
 use imlink_device_client::{Config, Keys, Pacing};
 use imlink_protocol::key_pair::{KEY_LEN, PrivateKey, Psk, PublicKey};
+use static_cell::ConstStaticCell;
 
 use crate::host;
 
 /// Who the device is and where it goes.
 pub(crate) struct Arguments {
-    pub(crate) device: String<64>,
-    pub(crate) routes: Vec<SocketAddr, 4>,
+    pub(crate) device: &'static str,
+    pub(crate) routes: Vec<&'static str, 4>,
     /// Where the device's private key comes from.
     pub(crate) key: Key,
     /// The public keys of its routes.
@@ -49,9 +49,9 @@ pub(crate) enum Wrong {
 impl Arguments {
     /// Reads the command line that semihosting gives.
     pub(crate) fn read() -> Result<Self, Wrong> {
-        let mut line = [0; 640];
+        static LINE: ConstStaticCell<[u8; 640]> = ConstStaticCell::new([0; 640]);
         let mut arguments = Self {
-            device: String::new(),
+            device: "",
             routes: Vec::new(),
             key: Key::None,
             route_keys: Vec::new(),
@@ -62,7 +62,7 @@ impl Arguments {
             speed: 1,
         };
         // The first word names the program.
-        for word in host::command_line(&mut line).split(' ').skip(1) {
+        for word in host::command_line(LINE.take()).split(' ').skip(1) {
             arguments
                 .take(word)
                 .ok_or_else(|| Wrong::Argument(word.chars().take(64).filter(char::is_ascii).collect()))?;
@@ -79,21 +79,21 @@ impl Arguments {
     /// Who the device is, as the client wants it; without `private_key` its links are plain.
     pub(crate) fn config<'a>(&'a self, private_key: Option<&'a PrivateKey>) -> Config<'a> {
         let config = match private_key {
-            None => Config::plain(&self.device, &self.routes),
+            None => Config::plain(self.device, &self.routes),
             Some(private_key) => {
                 let psk = self.psk.as_ref().map(Psk::bytes);
                 let keys = Keys { private_key: private_key.bytes(), route_keys: &self.route_keys, psk };
-                Config::new(&self.device, &self.routes, keys)
+                Config::new(self.device, &self.routes, keys)
             }
         };
         Config { heartbeat: self.heartbeat, ..config }
     }
 
-    fn take(&mut self, word: &str) -> Option<()> {
+    fn take(&mut self, word: &'static str) -> Option<()> {
         let (name, value) = word.split_once('=')?;
         match name {
-            "device" => self.device = String::try_from(value).ok()?,
-            "route" => self.routes.push(value.parse().ok()?).ok()?,
+            "device" => self.device = value,
+            "route" => self.routes.push(value).ok()?,
             "private_key" if value == "flash" => self.key = Key::Flash,
             "private_key" => self.key = Key::Given(value.parse().ok()?),
             "route_key" => self.route_keys.push(value.parse::<PublicKey>().ok()?.0).ok()?,
@@ -115,7 +115,7 @@ impl fmt::Display for Wrong {
             // The value may be a secret.
             Self::Argument(word) => write!(
                 f,
-                "`{}` is no argument; there are device=ID, route=IP:PORT (up to 4), private_key=HEX or \
+                "`{}` is no argument; there are device=ID, route=HOST:PORT (up to 4), private_key=HEX or \
                  private_key=flash, route_key=HEX (up to 2), psk=HEX, update_key=HEX (up to 2), flash=no, \
                  heartbeat=adaptive, speed=1…10000",
                 word.split('=').next().unwrap_or_default()
@@ -123,7 +123,7 @@ impl fmt::Display for Wrong {
             Self::NoRouteKey => f.write_str("route_key=HEX is missing: what the device pins"),
             Self::NoFlash => f.write_str("private_key=flash and flash=no: there is nowhere to keep the key"),
             Self::NoDevice => f.write_str("device=ID is missing"),
-            Self::NoRoute => f.write_str("route=IP:PORT is missing"),
+            Self::NoRoute => f.write_str("route=HOST:PORT is missing"),
         }
     }
 }

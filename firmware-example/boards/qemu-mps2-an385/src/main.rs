@@ -11,7 +11,7 @@
 //! stack      how much of the stack was used
 //! ```
 //!
-//! Arguments (QEMU: `-semihosting-config …,arg=fw,arg=NAME=VALUE`): `device=ID`, `route=IP:PORT` (up to four),
+//! Arguments (QEMU: `-semihosting-config …,arg=fw,arg=NAME=VALUE`): `device=ID`, `route=HOST:PORT` (up to four),
 //! `private_key=HEX`, `route_key=HEX` (current and next), `psk=HEX` and `update_key=HEX` (by which images are signed), which on a real board
 //! are flashed; without a private key the links are plain. With `private_key=flash` the device draws its own key at its
 //! first power-on, keeps it, and logs the command that provisions it. `flash=no` for a board that keeps nothing,
@@ -109,7 +109,7 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
         (Key::None, _) => None,
         (Key::Given(key), _) => Some(key),
         (Key::Flash, flash) => {
-            match imlink_firmware_app::private_key(&arguments.device, flash.as_mut(), &mut HostRng).await {
+            match imlink_firmware_app::private_key(arguments.device, flash.as_mut(), &mut HostRng).await {
                 Ok(key) => {
                     own_key = key;
                     Some(&own_key)

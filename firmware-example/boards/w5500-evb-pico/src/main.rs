@@ -167,7 +167,9 @@ async fn updatable_on(
         sink: update::Updates::new(flash, WORD.init([0; 4])),
         source: Nothing,
     };
-    let _ = imlink_firmware_app::run_with_blobs(memory, stack, identity.config(), Noise, board, records, blobs).await;
+    let ended =
+        imlink_firmware_app::run_with_blobs(memory, stack, identity.config(), Noise, board, records, blobs).await;
+    error!("the device stopped: {ended}");
 }
 
 #[cfg(not(feature = "update"))]
@@ -182,7 +184,8 @@ async fn device_on(
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let _ = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash).await;
+    error!("the device stopped: {ended}");
 }
 
 /// A MAC address of those that nobody is given, from the device id: the board has none of its own.

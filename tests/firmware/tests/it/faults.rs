@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use imlink_firmware_interface::{Counter, Settings};
 use imlink_firmware_tests::backend::Backend;
-use imlink_firmware_tests::board::{Board, Setup};
+use imlink_firmware_tests::board::{Board, HOST, Setup};
+use imlink_firmware_tests::resolver::Resolver;
 use imlink_tests::node::Node;
 use imlink_tests::proxy::{Fault, Proxy};
 use imlink_tests::redis::{Keep, Redis};
@@ -119,6 +120,23 @@ async fn a_second_route_is_tried_when_the_first_is_not_there() {
     let board = Board::start(Setup::new(DEVICE, &[nobody.address(), node.devices()]));
     board.attached(1).await;
     assert!(board.count("ConnectionRefused") >= 1, "{}", board.log());
+}
+
+#[tokio::test]
+async fn a_route_may_be_a_name_that_is_looked_up_where_dhcp_says() {
+    let mut node = Node::gateway(&[]).await;
+    node.api().provision(DEVICE).await;
+    let resolver = Resolver::start("gateway.test", HOST).await;
+    let named = |name: &str| format!("route={name}:{}", node.devices().port());
+    let setup = Setup::new(DEVICE, &[]).with(&named("nobody.test")).with(&named("gateway.test"));
+    let board = Board::start(setup.resolved_by(resolver.ip()));
+    board.attached(1).await;
+    assert_eq!(board.count("the name of the server is not found"), 1, "{}", board.log());
+    Backend::new(node.api(), DEVICE).do_now("led/set", &true).await;
+    // When the connection is lost it is looked up anew.
+    let asked = resolver.asked();
+    node.kill();
+    eventually("it asks again", Duration::from_secs(40), async || (resolver.asked() > asked).then_some(())).await;
 }
 
 #[tokio::test]
