@@ -129,6 +129,12 @@ impl<'a, S: Storage> Client<'a, S> {
         })
     }
 
+    /// The server's time in milliseconds since 1970, `None` before the first session. It is off by half a round trip at
+    /// most and by what the board's own clock drifts between two heartbeats, or while detached; when it is mended it jumps.
+    pub fn time_ms(&self) -> Option<u64> {
+        self.shared.with(|now, core| core.session.time_ms(now))
+    }
+
     /// How the link stands.
     pub fn link(&self) -> Link {
         self.shared.with(|_, core| link(core))

@@ -2,7 +2,7 @@
 
 use imlink_device_client::tokio::{TokioRng, TokioStack};
 use imlink_device_client::{Code, Config, Error, MessageId, Resume, StateName};
-use imlink_protocol::message::{Flags, FromDevice, GoAwayReason, ToDevice};
+use imlink_protocol::message::{Flags, FromDevice, GoAwayReason, RejectCode, ToDevice, Welcome};
 
 use crate::peer::{Server, message, welcome};
 use crate::{ECHO, LAMP, RAW, SET, TICK, beside, lamp, state};
@@ -186,6 +186,27 @@ async fn the_interface_is_told_in_chunks() {
 /// Of a plain link: no key, and a ticket.
 fn grant(ticket: &str) -> Vec<u8> {
     [&[0; 32], ticket.as_bytes()].concat()
+}
+
+#[tokio::test]
+async fn the_time_is_that_of_the_server_and_goes_on_without_it() {
+    let (server, mut state) = (Server::bind().await, state());
+    let address = server.address().to_string();
+    let routes = [address.as_str()];
+    let mut device = lamp(&mut state, &routes);
+    let client = device.client;
+    beside!(device, async {
+        assert_eq!(client.time_ms(), None);
+        let mut peer = server.accept().await;
+        peer.recv().await;
+        let ToDevice::Welcome(told) = welcome(1, 0) else { unreachable!() };
+        peer.send(&ToDevice::Welcome(Welcome { time_ms: 1_790_000_000_000, ..told })).await;
+        client.wait_for(|link, _| link.is_attached()).await;
+        peer.send(&ToDevice::Reject { code: RejectCode::Overloaded, retry_after_s: 60 }).await;
+        client.wait_for(|link, _| !link.is_attached()).await;
+        let time = client.time_ms().unwrap();
+        assert!((1_790_000_000_000..1_790_000_010_000).contains(&time), "{time}");
+    });
 }
 
 #[tokio::test]

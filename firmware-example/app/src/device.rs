@@ -113,7 +113,7 @@ impl<'a, S: Storage, L: OutputPin, F: NorFlash> Device<'a, S, L, F> {
                 continue;
             }
             match thermometer.millicelsius().await {
-                Some(millicelsius) => self.publish(SENSOR_READING, &Reading { millicelsius, uptime_s: uptime_s() }),
+                Some(millicelsius) => self.publish(SENSOR_READING, &Reading { millicelsius, time_ms: self.client.time_ms().unwrap_or_default() }),
                 None => warn!("the thermometer does not answer"),
             }
         }

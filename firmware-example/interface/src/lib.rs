@@ -104,8 +104,8 @@ pub struct Settings {
 pub struct Reading {
     /// Temperature in thousandths of a degree Celsius.
     pub millicelsius: i32,
-    /// Seconds since power-on.
-    pub uptime_s: u32,
+    /// When, in milliseconds since 1970 by the server's clock; 0 when the board did not know it yet.
+    pub time_ms: u64,
 }
 
 /// Said after each power-on.

@@ -1,4 +1,4 @@
-//! The session clock as a device knows it.
+//! The session clock and the server's time as a device knows them.
 
 use crate::time::Instant;
 
@@ -32,6 +32,33 @@ impl SessionClock {
     }
 }
 
+/// The server's time, for who wants to know when something was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServerTime {
+    /// Milliseconds since 1970 when the device's clock was 0.
+    zero_ms: u64,
+}
+
+impl ServerTime {
+    /// An answer that came at `now` says `ms` since 1970; its question was sent `round_trip_ms` ago.
+    pub(super) fn new(now: Instant, ms: u64, round_trip_ms: u64) -> Self {
+        Self { zero_ms: ms.saturating_add(round_trip_ms / 2).saturating_sub(now.as_millis()) }
+    }
+
+    /// A later answer. A slow one would make it worse than the drift of the device's clock does.
+    pub(super) fn handle_pong(&mut self, now: Instant, ms: u64, round_trip_ms: u64) {
+        if round_trip_ms <= SLOW_MS {
+            *self = Self::new(now, ms, round_trip_ms);
+        }
+    }
+
+    pub(super) fn now_ms(self, now: Instant) -> u64 {
+        self.zero_ms.saturating_add(now.as_millis())
+    }
+}
+
+/// Longest round trip of an answer that mends the time, in milliseconds.
+const SLOW_MS: u64 = 2000;
 /// A device's clock may be slow by one part in this many: twice a resonator's 0.1 %. A power of two, which a
 /// microcontroller divides by without a library.
 const DRIFT: u64 = 512;
@@ -42,6 +69,17 @@ mod tests {
 
     fn at(ms: u64) -> Instant {
         Instant::from_millis(ms)
+    }
+
+    #[test]
+    fn the_time_is_the_middle_of_question_and_answer_and_mended_by_every_quick_answer() {
+        let mut time = ServerTime::new(at(1000), 5_000_000, 400);
+        assert_eq!(time.now_ms(at(1100)), 5_000_300);
+        time.handle_pong(at(2000), 5_001_000, 20);
+        assert_eq!(time.now_ms(at(2000)), 5_001_010);
+        time.handle_pong(at(9000), 5_004_000, 3000);
+        assert_eq!(time.now_ms(at(9000)), 5_008_010, "a slow one says less than the device's own clock");
+        assert_eq!(ServerTime::new(at(9000), 0, 0).now_ms(at(0)), 0, "a server that knows no time");
     }
 
     #[test]

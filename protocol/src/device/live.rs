@@ -18,6 +18,8 @@ use crate::time::Instant;
 pub(super) struct Live {
     pub(super) since: Instant,
     pub(super) clock: SessionClock,
+    /// The server's time when the session clock was 0.
+    pub(super) began_ms: u64,
     pub(super) heartbeat: Heartbeat,
     pub(super) calls: Calls,
     /// Replies that the caller holds.
@@ -42,6 +44,7 @@ impl Live {
         Self {
             since: now,
             clock: SessionClock::new(now, round_trip_ms),
+            began_ms: welcome.time_ms,
             heartbeat: Heartbeat::new(now, welcome.heartbeat_s, pace),
             calls: Calls::default(),
             replies: 0,

@@ -35,15 +35,16 @@ pub(super) struct Pace {
     kind: Pacing,
     /// Longest silence that was survived, in milliseconds; 0 at first.
     survived_ms: u32,
-    /// Shortest silence above it after which the connection was gone, and when that was.
-    lost: Option<(u32, Instant)>,
+    /// Shortest silence above it after which the connection was gone, 0 when there is none; and when that was.
+    lost_ms: u32,
+    lost_at: Instant,
     /// It was gone after a silence that had been survived; once may be chance.
     is_doubted: bool,
 }
 
 impl Pace {
     pub(super) const fn new(kind: Pacing) -> Self {
-        Self { kind, survived_ms: 0, lost: None, is_doubted: false }
+        Self { kind, survived_ms: 0, lost_ms: 0, lost_at: Instant::from_millis(0), is_doubted: false }
     }
 
     /// The next interval, when the server asks for `asked_ms`.
@@ -51,16 +52,15 @@ impl Pace {
         if self.kind == Pacing::Server {
             return asked_ms;
         }
-        if self.lost.is_some_and(|(_, at)| now >= at.after(LOST_KEPT)) {
-            self.lost = None;
+        if now >= self.lost_at.after(LOST_KEPT) {
+            self.lost_ms = 0;
         }
         let survived = self.survived_ms;
-        let next = match self.lost {
-            None => survived.saturating_mul(2),
-            Some((lost, _)) => {
-                let apart = lost.saturating_sub(survived);
-                survived + if apart > survived / 8 { apart / 2 } else { 0 }
-            }
+        let apart = self.lost_ms.saturating_sub(survived);
+        let next = match self.lost_ms {
+            0 => survived.saturating_mul(2),
+            _ if apart > survived / 8 => survived + apart / 2,
+            _ => survived,
         };
         next.max(FLOOR_MS).min(asked_ms)
     }
@@ -91,7 +91,7 @@ impl Pace {
             // The path became another one.
             self.survived_ms = 0;
         }
-        self.lost = Some((silence_ms, now));
+        (self.lost_ms, self.lost_at) = (silence_ms, now);
     }
 }
 

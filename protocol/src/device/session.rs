@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::clock::ServerTime;
 use super::error::{SessionError, kind};
 use super::events::Events;
 use super::live::Live;
@@ -43,6 +44,7 @@ pub struct Session {
     pub(super) events: Events,
     retry: Retry,
     pace: Pace,
+    time: Option<ServerTime>,
     state: State,
 }
 
@@ -121,6 +123,7 @@ impl Session {
             events: Events::default(),
             retry: Retry::default(),
             pace: Pace::new(start.heartbeat),
+            time: None,
             state: State::Detached,
         }
     }
@@ -218,7 +221,10 @@ impl Session {
         self.retry.handle_welcome();
         self.epoch = welcome.epoch;
         let is_running = self.mailbox.is_running();
-        let live = Live::new(now, now.millis_since(since), welcome, is_running, &mut self.pace);
+        let round_trip_ms = now.millis_since(since);
+        // Of another server perhaps, whose clock is another one.
+        self.time = Some(ServerTime::new(now, welcome.time_ms, round_trip_ms));
+        let live = Live::new(now, round_trip_ms, welcome, is_running, &mut self.pace);
         self.state = State::Attached(live, None);
         Ok(Event::Attached { epoch: welcome.epoch, keep: usize::from(is_running), stored, time_ms: welcome.time_ms })
     }
@@ -231,6 +237,9 @@ impl Session {
             ToDevice::Pong { now_ms } => {
                 if let Some(round_trip) = live.heartbeat.handle_pong(now, &mut self.pace) {
                     live.clock.handle_pong(now, now_ms, round_trip);
+                    if let Some(time) = &mut self.time {
+                        time.handle_pong(now, live.began_ms.saturating_add(now_ms), round_trip);
+                    }
                     self.mailbox.handle_pong();
                 }
                 Ok(None)
@@ -413,6 +422,11 @@ impl Session {
     /// How far the mailbox is handled.
     pub fn cursor(&self) -> Cursor {
         self.mailbox.cursor()
+    }
+
+    /// The server's time in milliseconds since 1970; `None` before the first session.
+    pub fn time_ms(&self, now: Instant) -> Option<u64> {
+        self.time.map(|time| time.now_ms(now))
     }
 
     /// The interval of heartbeats that the next one ends, in milliseconds, while attached.

@@ -86,6 +86,9 @@ async fn events_tell_of_power_on_and_what_the_sensor_measures() {
     backend.set(Settings { report_s: 1, led_at_boot: false }).await;
     let reading = next::<Reading>(&mut events, SENSOR_READING).await;
     assert_eq!(reading.millicelsius, 21_500);
+    // A board has no clock: it knows the time from its server.
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock after 1970").as_millis();
+    assert!(now.abs_diff(reading.time_ms.into()) < 10_000, "{} is not {now}", reading.time_ms);
     board.set_temperature(-7_500);
     eventually("the sensor shows the new temperature", Duration::from_secs(20), async || {
         let reading = next::<Reading>(&mut events, SENSOR_READING).await;
