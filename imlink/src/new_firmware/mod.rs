@@ -168,6 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn a_board_is_built_for_one_processor_everywhere() {
+        let build = fs::read_to_string(example().join("build")).unwrap();
+        for board in Board::value_variants() {
+            let (name, target) = (board.name(), board.target());
+            let config = format!("boards/{name}/.cargo/config.toml");
+            let (_, config) = board.files().iter().find(|(path, _)| *path == config).unwrap();
+            let config: toml::Table = config.parse().unwrap();
+            assert_eq!(config["build"]["target"].as_str(), Some(target), "{name}");
+            assert!(build.contains(&format!("[{name}]={target}\n")), "{name}");
+            assert!(board.flash().contains("IMAGE"), "{name}: its image is flashed");
+        }
+    }
+
+    #[test]
     fn imlinks_own_crates_come_from_where_it_was_said() {
         for board in Board::value_variants() {
             let git = Source::Git("https://example.org/imlink".into());
