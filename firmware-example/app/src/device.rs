@@ -113,7 +113,10 @@ impl<'a, S: Storage, L: OutputPin, F: NorFlash> Device<'a, S, L, F> {
                 continue;
             }
             match thermometer.millicelsius().await {
-                Some(millicelsius) => self.publish(SENSOR_READING, &Reading { millicelsius, time_ms: self.client.time_ms().unwrap_or_default() }),
+                Some(millicelsius) => self.publish(
+                    SENSOR_READING,
+                    &Reading { millicelsius, time_ms: self.client.time_ms().unwrap_or_default() },
+                ),
                 None => warn!("the thermometer does not answer"),
             }
         }

@@ -10,11 +10,13 @@ use log::info;
 /// Who a board is and where it goes.
 pub struct Identity {
     device: &'static str,
-    routes: [&'static str; 1],
+    routes: Vec<&'static str, ROUTES_MAX>,
     private_key: PrivateKey,
     route_keys: Vec<[u8; KEY_LEN], ROUTE_KEYS_MAX>,
 }
 
+/// Routes that a board tries in turn.
+const ROUTES_MAX: usize = 4;
 /// Keys of the routes: current and next.
 const ROUTE_KEYS_MAX: usize = 2;
 
@@ -23,8 +25,8 @@ const ROUTE_KEYS_MAX: usize = 2;
 pub struct Texts {
     /// `IMLINK_DEVICE`: its device id.
     pub device: &'static str,
-    /// `IMLINK_ROUTE`: `HOST:PORT` of its route or gateway.
-    pub route: &'static str,
+    /// `IMLINK_ROUTE`: `HOST:PORT` of its route or gateway, or up to four with commas between.
+    pub routes: &'static str,
     /// `IMLINK_ROUTE_KEY`: the key of the routes, or two with a comma between, current and next.
     pub route_keys: Option<&'static str>,
     /// `IMLINK_PRIVATE_KEY`: its private key; a board without draws its own.
@@ -34,6 +36,8 @@ pub struct Texts {
 /// Why a board does not know who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentityError {
+    /// There are more routes than four.
+    Routes,
     /// No key of a route was given.
     NoRouteKey,
     /// There are more keys of routes than two.
@@ -51,6 +55,7 @@ pub enum IdentityError {
 impl core::fmt::Display for IdentityError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
+            Self::Routes => f.write_str("IMLINK_ROUTE has more than four routes"),
             Self::NoRouteKey => f.write_str(
                 "IMLINK_ROUTE_KEY was not set when this was built: set it to the current key that `imlink keys show` prints",
             ),
@@ -82,12 +87,16 @@ impl Identity {
             Some(text) => text.parse().map_err(IdentityError::PrivateKey)?,
             None => private_key(texts.device, flash, rng).await?,
         };
+        let mut routes = Vec::new();
+        for route in texts.routes.split(',') {
+            routes.push(route).map_err(|_| IdentityError::Routes)?;
+        }
         let mut route_keys = Vec::new();
         for text in texts.route_keys.ok_or(IdentityError::NoRouteKey)?.split(',') {
             let key: PublicKey = text.parse().map_err(IdentityError::RouteKey)?;
             route_keys.push(key.0).map_err(|_| IdentityError::RouteKeys)?;
         }
-        Ok(Self { device: texts.device, routes: [texts.route], private_key, route_keys })
+        Ok(Self { device: texts.device, routes, private_key, route_keys })
     }
 
     /// The same for the client, over sealed links.
@@ -173,7 +182,7 @@ mod tests {
 
     const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
     const TEXTS: Texts =
-        Texts { device: "board-1", route: "10.0.0.1:7000", route_keys: Some(KEY), private_key: Some(KEY) };
+        Texts { device: "board-1", routes: "10.0.0.1:7000", route_keys: Some(KEY), private_key: Some(KEY) };
 
     fn flash() -> FlashStore<Nor> {
         block_on(FlashStore::open(Nor(vec![0xff; 4096]), 0..4096)).expect("flash that works")
@@ -219,6 +228,14 @@ mod tests {
         assert_eq!(identity.config().keys.expect("a sealed link").route_keys, [[1; KEY_LEN], [2; KEY_LEN]]);
         let three: &'static str = std::format!("{two},{KEY}").leak();
         assert_eq!(refused(Texts { route_keys: Some(three), ..TEXTS }), Some(IdentityError::RouteKeys));
+    }
+
+    #[test]
+    fn up_to_four_routes_are_tried_in_turn() {
+        let routes = "im.example.com:7000,10.0.0.1:7000";
+        let identity = read(Texts { routes, ..TEXTS }, None, 7).expect("two routes");
+        assert_eq!(identity.config().routes, ["im.example.com:7000", "10.0.0.1:7000"]);
+        assert_eq!(refused(Texts { routes: "a:1,b:1,c:1,d:1,e:1", ..TEXTS }), Some(IdentityError::Routes));
     }
 
     #[test]

@@ -30,7 +30,7 @@ esp_bootloader_esp_idf::esp_app_desc!();
 
 const IDENTITY: Texts = Texts {
     device: env!("IMLINK_DEVICE"),
-    route: env!("IMLINK_ROUTE"),
+    routes: env!("IMLINK_ROUTE"),
     route_keys: option_env!("IMLINK_ROUTE_KEY"),
     private_key: option_env!("IMLINK_PRIVATE_KEY"),
 };

@@ -33,7 +33,7 @@ const RECORDS: core::ops::Range<u32> = (2048 - 256) * 1024..2048 * 1024;
 
 const IDENTITY: Texts = Texts {
     device: env!("IMLINK_DEVICE"),
-    route: env!("IMLINK_ROUTE"),
+    routes: env!("IMLINK_ROUTE"),
     route_keys: option_env!("IMLINK_ROUTE_KEY"),
     private_key: option_env!("IMLINK_PRIVATE_KEY"),
 };

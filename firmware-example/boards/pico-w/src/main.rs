@@ -45,7 +45,7 @@ const RECORDS: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SI
 
 const IDENTITY: Texts = Texts {
     device: env!("IMLINK_DEVICE"),
-    route: env!("IMLINK_ROUTE"),
+    routes: env!("IMLINK_ROUTE"),
     route_keys: option_env!("IMLINK_ROUTE_KEY"),
     private_key: option_env!("IMLINK_PRIVATE_KEY"),
 };
