@@ -101,7 +101,18 @@ headers and acknowledgements are in.
 
 | what | from the device | to the device | on the cable |
 |---|---|---|---|
-$(grep -v '^| stack' <<<"$wire")
+$(grep -v -e '^| stack' -e '^| handshake' <<<"$wire")
+
+## Handshake
+
+Instructions of the board's Cortex-M3 in QEMU (\`-icount\`), the whole image at \`opt-level = "s"\`, between packets on its cable:
+from TCP's handshake to the first frame, and from the answer to the second frame, which is the \`Hello\`. They are instructions
+and not cycles: a chip adds wait states of its flash, the bus, and the further cycles of multiplications, loads and
+branches, so that the last column is what a chip at 64 MHz with one instruction in each cycle would take, and no promise.
+
+| what | to the first frame | after the answer | in all | ms at 64 MHz |
+|---|---|---|---|---|
+$(sed -n 's/^| handshake: /| /p' <<<"$wire")
 
 ## Stack
 

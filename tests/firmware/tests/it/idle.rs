@@ -36,7 +36,7 @@ async fn thirteen_idle_hours_are_heartbeats_and_one_renewed_lease() {
     let day = |bytes: usize| (bytes as f64 * 86_400.0 / idle_s) as usize;
     let payload = |from: bool| {
         let len = |kind: &Kind| match kind {
-            Kind::Tcp { is_from_board, payload } if *is_from_board == from => payload.len(),
+            Kind::Tcp { is_from_board, payload, .. } if *is_from_board == from => payload.len(),
             _ => 0,
         };
         packets.iter().map(|packet| len(&packet.kind)).sum()
@@ -66,7 +66,7 @@ fn frames(packets: &[Packet]) -> (Vec<String>, usize) {
     let (mut names, mut other, mut stream) = (Vec::new(), 0, Vec::new());
     for packet in packets {
         match &packet.kind {
-            Kind::Tcp { is_from_board: true, payload } => stream.extend_from_slice(payload),
+            Kind::Tcp { is_from_board: true, payload, .. } => stream.extend_from_slice(payload),
             Kind::Other(_) => other += 1,
             _ => {}
         }
