@@ -1,13 +1,15 @@
 //! What the board would give.
 
 use core::future::poll_fn;
+use core::net::SocketAddr;
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 
 unsafe extern "C" {
-    fn board_connect() -> i32;
+    fn board_connect(address: *const u8) -> i32;
+    fn board_lookup(host: *const u8, len: usize, found: *mut [u8; 4]) -> i32;
     fn board_read(bytes: *mut u8, len: usize) -> i32;
     fn board_write(bytes: *const u8, len: usize) -> i32;
     fn board_now() -> u64;
@@ -15,6 +17,10 @@ unsafe extern "C" {
     fn board_random(bytes: *mut u8, len: usize) -> i32;
     fn board_led(on: bool);
 }
+
+/// Where the device connects.
+pub(crate) const BROKER: &str = "broker.example";
+const PORT: u16 = 8883;
 
 /// A TCP connection.
 pub(crate) struct Connection;
@@ -29,9 +35,14 @@ fn wait(mut ask: impl FnMut() -> i32) -> impl Future<Output = Result<usize, Erro
 }
 
 impl Connection {
+    /// Looks the broker's name up and connects.
     pub(crate) async fn open() -> Result<Self, ErrorKind> {
+        let mut found = [0; 4];
         // SAFETY: not defined anywhere, so never run.
-        wait(|| unsafe { board_connect() }).await.map(|_| Self)
+        wait(|| unsafe { board_lookup(BROKER.as_ptr(), BROKER.len(), &mut found) }).await?;
+        let address = SocketAddr::from((found, PORT));
+        // SAFETY: as above.
+        wait(|| unsafe { board_connect((&raw const address).cast()) }).await.map(|_| Self)
     }
 }
 

@@ -81,7 +81,7 @@ mod tls {
     /// Connects and shakes hands.
     pub(crate) async fn open(records: &mut Records) -> Option<Link<'_>> {
         let connection = Connection::open().await.ok()?;
-        let config = TlsConfig::new().with_server_name("broker.example").with_max_fragment_length(FRAGMENT);
+        let config = TlsConfig::new().with_server_name(board::BROKER).with_max_fragment_length(FRAGMENT);
         #[cfg(feature = "psk")]
         let config = config.with_psk(&[1; 32], &[b"lamp-1"]);
         let mut link = TlsConnection::new(connection, &mut records.read, &mut records.write);
