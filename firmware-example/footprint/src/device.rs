@@ -116,65 +116,68 @@ impl Rng for Board {
     }
 }
 
-/// One round of the whole device.
-pub(crate) fn run() -> usize {
+/// The whole device.
+pub(crate) async fn device() {
     static STATE: StaticCell<State<NoopRawMutex, Board>> = StaticCell::new();
     let routes = ["gateway.local:7000"];
-    let mut run = pin!(async {
-        #[cfg(feature = "flash")]
-        let (resume, records) = flash::open().await;
-        #[cfg(not(feature = "flash"))]
-        let resume = Default::default();
-        #[cfg(feature = "seal")]
-        let config = Config::new("lamp-1", &routes, KEYS);
-        #[cfg(not(feature = "seal"))]
-        let config = Config::plain("lamp-1", &routes);
-        let config = Config { interface: LAMP, resume, ..config };
-        let state = STATE.init_with(|| State::new(Board));
-        let Ok(device) = imlink_device_client::new(state, config, Network, Board) else { return };
-        let client = device.client;
-        let _ = client.publish_typed(TEMPERATURE, &21.5f32);
-        #[cfg(feature = "flash")]
-        let mut messages = device.messages.kept_in(&records);
-        #[cfg(not(feature = "flash"))]
-        let mut messages = device.messages;
-        let mut handle = pin!(messages.for_each(async |message| handle!(LAMP: message, {
-            SET(on: bool) => {
-                // SAFETY: as above.
-                unsafe { board_led(on) };
-                Ok(())
-            }
-        })));
-        let calls = client.calls();
-        let mut answer = pin!(async {
-            loop {
-                let call = calls.next().await;
-                let _ = answer!(LAMP: call, { ECHO(number: u32) => { Ok::<_, Code>(number) } });
-            }
-        });
-        #[cfg(feature = "blob")]
-        let (mut runner, mut transfer) = {
-            static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
-            device.runner.with_blobs(TRANSFERS.init_with(BlobState::new))
-        };
-        #[cfg(feature = "blob")]
-        let (Ok(mut sink), Ok(mut source)) = (flash::partition(), flash::partition()) else { return };
-        #[cfg(feature = "blob")]
-        let mut transfer = {
-            transfer = transfer.with_keys(&[[3; 32]]);
-            pin!(transfer.run(&mut sink, &mut source))
-        };
-        #[cfg(not(feature = "blob"))]
-        let mut runner = device.runner;
-        let mut connect = pin!(runner.run());
-        poll_fn(|cx| {
-            #[cfg(feature = "blob")]
-            let _ = transfer.as_mut().poll(cx).is_ready();
-            let _ = (handle.as_mut().poll(cx).is_ready(), answer.as_mut().poll(cx).is_ready());
-            connect.as_mut().poll(cx).map(drop)
-        })
-        .await;
+    #[cfg(feature = "flash")]
+    let (resume, records) = flash::open().await;
+    #[cfg(not(feature = "flash"))]
+    let resume = Default::default();
+    #[cfg(feature = "seal")]
+    let config = Config::new("lamp-1", &routes, KEYS);
+    #[cfg(not(feature = "seal"))]
+    let config = Config::plain("lamp-1", &routes);
+    let config = Config { interface: LAMP, resume, ..config };
+    let state = STATE.init_with(|| State::new(Board));
+    let Ok(device) = imlink_device_client::new(state, config, Network, Board) else { return };
+    let client = device.client;
+    let _ = client.publish_typed(TEMPERATURE, &21.5f32);
+    #[cfg(feature = "flash")]
+    let mut messages = device.messages.kept_in(&records);
+    #[cfg(not(feature = "flash"))]
+    let mut messages = device.messages;
+    let mut handle = pin!(messages.for_each(async |message| handle!(LAMP: message, {
+        SET(on: bool) => {
+            // SAFETY: as above.
+            unsafe { board_led(on) };
+            Ok(())
+        }
+    })));
+    let calls = client.calls();
+    let mut answer = pin!(async {
+        loop {
+            let call = calls.next().await;
+            let _ = answer!(LAMP: call, { ECHO(number: u32) => { Ok::<_, Code>(number) } });
+        }
     });
+    #[cfg(feature = "blob")]
+    let (mut runner, mut transfer) = {
+        static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
+        device.runner.with_blobs(TRANSFERS.init_with(BlobState::new))
+    };
+    #[cfg(feature = "blob")]
+    let (Ok(mut sink), Ok(mut source)) = (flash::partition(), flash::partition()) else { return };
+    #[cfg(feature = "blob")]
+    let mut transfer = {
+        transfer = transfer.with_keys(&[[3; 32]]);
+        pin!(transfer.run(&mut sink, &mut source))
+    };
+    #[cfg(not(feature = "blob"))]
+    let mut runner = device.runner;
+    let mut connect = pin!(runner.run());
+    poll_fn(|cx| {
+        #[cfg(feature = "blob")]
+        let _ = transfer.as_mut().poll(cx).is_ready();
+        let _ = (handle.as_mut().poll(cx).is_ready(), answer.as_mut().poll(cx).is_ready());
+        connect.as_mut().poll(cx).map(drop)
+    })
+    .await;
+}
+
+/// One round of it.
+pub(crate) fn run() -> usize {
+    let mut run = pin!(device());
     let mut context = Context::from_waker(Waker::noop());
     while run.as_mut().poll(&mut context).is_pending() {}
     size_of_val(&*run)

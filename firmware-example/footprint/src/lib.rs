@@ -16,6 +16,20 @@ pub extern "C" fn device_main() -> usize {
     0
 }
 
+/// Bytes of the device's future, which an executor places for its tasks.
+#[cfg(feature = "client")]
+const FUTURE_LEN: usize = {
+    const fn len<F>(_: fn() -> F) -> usize {
+        size_of::<F>()
+    }
+    len(device::device)
+};
+
+/// As long as that future; the script reads its length, and does not link it.
+#[cfg(feature = "client")]
+#[unsafe(no_mangle)]
+static DEVICE_FUTURE: [u8; FUTURE_LEN] = [0; FUTURE_LEN];
+
 struct NoInterrupts;
 critical_section::set_impl!(NoInterrupts);
 

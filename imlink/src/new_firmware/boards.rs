@@ -37,6 +37,7 @@ const QEMU: Files = files![
     "boards/qemu-mps2-an385/src/i2c.rs",
     "boards/qemu-mps2-an385/src/interrupts.rs",
     "boards/qemu-mps2-an385/src/main.rs",
+    "boards/qemu-mps2-an385/src/pace.rs",
     "boards/qemu-mps2-an385/src/stack.rs",
 ];
 

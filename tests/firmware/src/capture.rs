@@ -28,6 +28,8 @@ pub enum Kind {
     Tcp {
         /// Whether the board sent it.
         is_from_board: bool,
+        /// Whether it opens the connection (SYN), from either side.
+        is_opening: bool,
         /// What it carries.
         payload: Vec<u8>,
     },
@@ -71,7 +73,8 @@ fn ip(packet: &[u8]) -> Option<Kind> {
     match protocol {
         TCP => {
             let payload = body.get(usize::from(body.get(12)? >> 4) * 4..)?.to_vec();
-            Some(Kind::Tcp { is_from_board, payload })
+            let is_opening = body.get(13)? & SYN != 0;
+            Some(Kind::Tcp { is_from_board, is_opening, payload })
         }
         UDP if matches!(body.get(2..4)?, [0, 67 | 68]) => Some(Kind::Dhcp { is_from_board }),
         _ => None,
@@ -83,4 +86,5 @@ const RECORD_LEN: usize = 16;
 const ETHER_TYPE: usize = 12;
 const ETHER_LEN: usize = 14;
 const TCP: u8 = 6;
+const SYN: u8 = 0x02;
 const UDP: u8 = 17;

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// Longest wait for the board.
-const PATIENCE: Duration = Duration::from_secs(50);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A listener on loopback.
 pub struct Liar {
@@ -30,7 +30,7 @@ impl Liar {
     /// # Panics
     /// When there is none.
     pub async fn bind() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback") }
+        Self { listener: listen().await }
     }
 
     /// Where boards connect.
@@ -106,12 +106,19 @@ impl Victim {
     }
 
     /// Waits until the board closes.
-    ///
-    /// # Panics
-    /// When it does not within 50 s.
     pub async fn closed(&mut self) {
-        let mut rest = [0; 1024];
-        let is_open = async |stream: &mut TcpStream, rest: &mut [u8]| stream.read(rest).await.is_ok_and(|len| len > 0);
-        while timeout(PATIENCE, is_open(&mut self.stream, &mut rest)).await.expect("the board closes") {}
+        closed(&mut self.stream).await;
     }
+}
+
+/// A listener on a free port of loopback.
+pub(crate) async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback")
+}
+
+/// Waits until the board closes; panics when it does not within 50 s.
+pub(crate) async fn closed(stream: &mut TcpStream) {
+    let mut rest = [0; 1024];
+    let is_open = async |stream: &mut TcpStream, rest: &mut [u8]| stream.read(rest).await.is_ok_and(|len| len > 0);
+    while timeout(PATIENCE, is_open(stream, &mut rest)).await.expect("the board closes") {}
 }

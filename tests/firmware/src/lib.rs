@@ -6,7 +6,8 @@
 //! capture   what went over the wire, from QEMU's own packet dump
 //! backend   the typed paths of the firmware through the HTTP API
 //! resolver  a DNS server that knows one name
-//! liar      a server that says what a test wants it to say
+//! liar      a server that says what a test wants it to say, over a plain link
+//! thief     the same over a sealed link, with the stolen keys of a route
 //! ```
 //!
 //! The firmware is what `firmware-example/build qemu-mps2-an385` made, `imlink` the one of profile `e2e`; nextest
@@ -19,3 +20,4 @@ pub mod capture;
 pub mod liar;
 pub mod monitor;
 pub mod resolver;
+pub mod thief;

@@ -25,6 +25,8 @@ pub(crate) struct Arguments {
     heartbeat: Pacing,
     /// How many times as fast as the board's its clock runs.
     pub(crate) speed: u32,
+    /// For how much of each wait for an answer it runs at real speed.
+    pub(crate) patience_ms: u32,
 }
 
 /// Where a private key comes from.
@@ -60,6 +62,7 @@ impl Arguments {
             has_flash: true,
             heartbeat: Pacing::Server,
             speed: 1,
+            patience_ms: 0,
         };
         // The first word names the program.
         for word in host::command_line(LINE.take()).split(' ').skip(1) {
@@ -103,6 +106,7 @@ impl Arguments {
             "heartbeat" if value == "adaptive" => self.heartbeat = Pacing::Adaptive,
             "flash" => self.has_flash = value != "no",
             "speed" => self.speed = value.parse().ok().filter(|speed| (1..=10_000).contains(speed))?,
+            "patience_ms" => self.patience_ms = value.parse().ok().filter(|patience_ms| *patience_ms <= 60_000)?,
             _ => return None,
         }
         Some(())
@@ -117,7 +121,7 @@ impl fmt::Display for Wrong {
                 f,
                 "`{}` is no argument; there are device=ID, route=HOST:PORT (up to 4), private_key=HEX or \
                  private_key=flash, route_key=HEX (up to 2), psk=HEX, update_key=HEX (up to 2), flash=no, \
-                 heartbeat=adaptive, speed=1…10000",
+                 heartbeat=adaptive, speed=1…10000, patience_ms=0…60000",
                 word.split('=').next().unwrap_or_default()
             ),
             Self::NoRouteKey => f.write_str("route_key=HEX is missing: what the device pins"),

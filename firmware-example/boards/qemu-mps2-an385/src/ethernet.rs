@@ -8,6 +8,8 @@ use core::task::Context;
 use embassy_net_driver::{Capabilities, Driver, HardwareAddress, LinkState, RxToken, TxToken};
 use embassy_sync::waitqueue::AtomicWaker;
 
+use crate::{clock, pace};
+
 /// Bytes of the longest frame without its check.
 const FRAME_MAX: usize = 1514;
 /// Bytes of a frame's check, which the chip hands over with it.
@@ -162,7 +164,11 @@ impl RxToken for Rx<'_> {
         for word in self.words.iter_mut().take(self.len.div_ceil(4)) {
             *word = RX_DATA.read();
         }
-        work(&mut as_bytes(self.words)[..self.len - CHECK_LEN])
+        let frame = &mut as_bytes(self.words)[..self.len - CHECK_LEN];
+        if pace::is_more_than_ack(frame) {
+            clock::answer();
+        }
+        work(frame)
     }
 }
 
@@ -173,7 +179,11 @@ pub(crate) struct Tx<'a> {
 
 impl TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, work: F) -> R {
-        let result = work(&mut as_bytes(self.words)[..len]);
+        let frame = &mut as_bytes(self.words)[..len];
+        let result = work(frame);
+        if pace::is_more_than_ack(frame) {
+            clock::ask();
+        }
         while TX_FIFO_INF.read() >> 16 & 0xff != 0 {
             TX_STATUS.read();
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! executor   sleeps with WFI
 //! clock      embassy's time on the two CMSDK timers, without ticks
+//! pace       how fast it runs
 //! ethernet   LAN9118 for embassy-net
 //! flash      memory that behaves like NOR flash
 //! fpga       LEDs
@@ -15,7 +16,8 @@
 //! `private_key=HEX`, `route_key=HEX` (current and next), `psk=HEX` and `update_key=HEX` (by which images are signed), which on a real board
 //! are flashed; without a private key the links are plain. With `private_key=flash` the device draws its own key at its
 //! first power-on, keeps it, and logs the command that provisions it. `flash=no` for a board that keeps nothing,
-//! `heartbeat=adaptive` for one that looks for the longest interval of heartbeats, `speed=N` for a clock that runs N times as fast.
+//! `heartbeat=adaptive` for one that looks for the longest interval of heartbeats, `speed=N` for a clock that runs N times as fast,
+//! `patience_ms=N` for one that does not while an answer is awaited, for so long.
 #![no_std]
 #![no_main]
 
@@ -28,6 +30,7 @@ mod fpga;
 mod host;
 mod i2c;
 mod interrupts;
+mod pace;
 mod stack;
 
 use embassy_executor::Spawner;
@@ -57,7 +60,7 @@ fn main() -> ! {
             host::exit(false);
         }
     };
-    clock::start(arguments.speed);
+    clock::start(arguments.speed, arguments.patience_ms);
     executor::run(|spawner| start(spawner, arguments))
 }
 

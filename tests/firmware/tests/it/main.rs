@@ -5,6 +5,7 @@ mod faults;
 mod footprint;
 mod heartbeat;
 mod hostile;
+mod hostile_sealed;
 mod idle;
 mod keys;
 mod main_job;
