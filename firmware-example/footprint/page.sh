@@ -107,7 +107,7 @@ $(grep -v -e '^| stack' -e '^| handshake' <<<"$wire")
 
 ## Handshake
 
-Instructions of the board's Cortex-M3 in QEMU (\`-icount\`), the whole image at \`opt-level = "s"\`, between packets on its cable:
+Instructions of the board's Cortex-M3 in QEMU (\`-icount\`), the whole image at \`opt-level = "z"\`, between packets on its cable:
 from TCP's handshake to the first frame, and from the answer to the second frame, which is the \`Hello\`. They are instructions
 and not cycles: a chip adds wait states of its flash, the bus, and the further cycles of multiplications, loads and
 branches, so that the last column is what a chip at 64 MHz with one instruction in each cycle would take, and no promise.
