@@ -49,6 +49,7 @@ What was tried and kept, bytes less for the client plain and sealed:
 | leaving as part of being attached (no copy of that state), no division in 64 bits | 1814 | 1462 |
 | one function that compares message ids | 140 | 932 |
 | times of 64 bits added and subtracted in one place | 356 | 616 |
+| IPv6 addresses a feature, which the boards leave out | 1200 | 1170 |
 
 Keys that overwrite themselves wherever the handshake holds them cost 1400 of the sealed client.
 Calls in fixed places instead of a vector, own shifting of queues and writes without \`copy_within\` and \`write_all\` took
