@@ -8,7 +8,7 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 use embedded_io_async::Error as _;
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use imlink_protocol::Instant;
-use imlink_protocol::device::{End, Profile, Session, Start, StateName, Target};
+use imlink_protocol::device::{End, EventRange, Profile, Session, Start, StateName, Target};
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
 use imlink_protocol::seal::SealError;
 
@@ -91,9 +91,10 @@ where
     config.check()?;
     let incarnation = draw(&mut rng)?;
     let event_queue = if EVENTS == 0 { 0 } else { draw(&mut rng)?.get() };
+    let events = EventRange::default();
     let State { shared, frame_in, frame_out } = state;
     shared.with(|_, core| {
-        let start = Start { incarnation, event_queue, cursor: config.resume.done, heartbeat: config.heartbeat };
+        let start = Start { incarnation, event_queue, events, cursor: config.resume.done, heartbeat: config.heartbeat };
         *core.session = Session::new(&start);
         core.inbox.clear();
         core.calls.clear();
