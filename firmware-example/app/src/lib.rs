@@ -268,7 +268,6 @@ where
     let (handle, answer) = (pin!(device.handle_messages(messages)), pin!(device.answer_calls()));
     let (report, feed, transfer) = (pin!(device.report(thermometer)), pin!(events.run()), pin!(transfer));
     let work = join5(handle, answer, report, feed, transfer);
-    let (connected, restart) = (pin!(connected), pin!(restart));
     match select(select(connected, restart), work).await {
         Either::First(Either::First(Some(error))) => {
             warn!("stopped: {error}");
