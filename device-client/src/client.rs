@@ -17,7 +17,7 @@ use crate::state::Storage;
 
 /// Publishes events and shows the link. Cheap to copy.
 pub struct Client<'a, S> {
-    shared: &'a S,
+    pub(crate) shared: &'a S,
 }
 
 impl<S> Clone for Client<'_, S> {
@@ -78,6 +78,12 @@ pub enum PublishError {
     },
     /// The interface does not list an event with this key.
     UnknownKey,
+    /// This device keeps its events in flash, and numbers them there.
+    #[cfg(feature = "flash")]
+    InFlash,
+    /// It was not kept.
+    #[cfg(feature = "flash")]
+    Flash(crate::flash::FlashError),
 }
 
 impl fmt::Display for PublishError {
@@ -86,6 +92,10 @@ impl fmt::Display for PublishError {
             Self::Full => f.write_str("the event queue is full"),
             Self::TooLarge { max } => write!(f, "the event is too large, at most {max} bytes can be sent"),
             Self::UnknownKey => f.write_str("the interface does not list this event"),
+            #[cfg(feature = "flash")]
+            Self::InFlash => f.write_str("events of this device are kept in flash: publish them by KeptEvents"),
+            #[cfg(feature = "flash")]
+            Self::Flash(error) => write!(f, "the event is not kept: {error}"),
         }
     }
 }
@@ -108,7 +118,8 @@ impl<'a, S: Storage> Client<'a, S> {
         Calls::new(self.shared)
     }
 
-    /// Puts an event into the queue, where it stays until it is stored, connected or not.
+    /// Puts an event into the queue, where it stays until it is stored, connected or not. A power loss empties the
+    /// queue; [`kept_in`](Self::kept_in) (feature `flash`) is for events that outlive it.
     pub fn publish(&self, key: Key, payload: &[u8]) -> Result<(), PublishError> {
         self.shared.with(|_, core| publish(core, key, payload))
     }
@@ -175,7 +186,7 @@ impl<'a, S: Storage> Client<'a, S> {
 }
 
 /// Largest value of [`Client::publish_typed`], in bytes; it is encoded on the stack.
-const TYPED_MAX: usize = 256;
+pub(crate) const TYPED_MAX: usize = 256;
 
 fn link(core: &Core<'_>) -> Link {
     Link {
@@ -188,12 +199,23 @@ fn link(core: &Core<'_>) -> Link {
     }
 }
 
-fn publish(core: &mut Core<'_>, key: Key, payload: &[u8]) -> Result<(), PublishError> {
-    if !core.desk.interface.allows(Kind::Event, key) {
-        return Err(PublishError::UnknownKey);
-    }
+/// Largest payload of an event that can be queued and sent, in bytes.
+pub(crate) fn sendable_max(core: &Core<'_>) -> usize {
     let sendable = core.desk.frame_out.saturating_sub(EVENT_OVERHEAD);
-    let max = sendable.min(core.events.record_max().saturating_sub(RECORD_OVERHEAD));
+    sendable.min(core.events.record_max().saturating_sub(RECORD_OVERHEAD))
+}
+
+/// The same of an event `key`.
+pub(crate) fn payload_max(core: &Core<'_>, key: Key) -> Result<usize, PublishError> {
+    if core.desk.interface.allows(Kind::Event, key) { Ok(sendable_max(core)) } else { Err(PublishError::UnknownKey) }
+}
+
+fn publish(core: &mut Core<'_>, key: Key, payload: &[u8]) -> Result<(), PublishError> {
+    #[cfg(feature = "flash")]
+    if core.desk.kept_queue != 0 {
+        return Err(PublishError::InFlash);
+    }
+    let max = payload_max(core, key)?;
     if payload.len() > max {
         return Err(PublishError::TooLarge { max });
     }

@@ -1,6 +1,8 @@
 //! What a device is told at its start.
 
 use imlink_protocol::MessageId;
+#[cfg(feature = "flash")]
+use imlink_protocol::device::EventRange;
 use imlink_protocol::device::{LinkKind, Pacing};
 use imlink_protocol::id::{TENANT_DEFAULT, check_device_id, check_tenant};
 #[cfg(feature = "seal")]
@@ -29,6 +31,9 @@ pub struct Config<'a> {
     pub overflow: Overflow,
     /// Where the last power-on ended; nothing by default.
     pub resume: Resume,
+    /// Where the event queue goes on that is kept in flash; none is kept by default.
+    #[cfg(feature = "flash")]
+    pub events: Option<EventStart>,
     /// How often the device gives a sign of life: as the server asks by default (300 s unless its operator changed it),
     /// or [`Pacing::Adaptive`].
     pub heartbeat: Pacing,
@@ -63,7 +68,7 @@ pub enum Overflow {
     /// It is refused.
     #[default]
     RefuseNewest,
-    /// The oldest events that were never sent make room.
+    /// The oldest events that were never sent make room; in flash, the oldest page of events.
     DropOldest,
 }
 
@@ -75,6 +80,14 @@ pub struct Resume {
     pub done: MessageId,
     /// The last message that was started. When it is not done it comes again, marked as redelivered.
     pub started: MessageId,
+}
+
+/// Where an event queue that is kept in flash goes on; a [`FlashQueue`](crate::flash::FlashQueue) gives it.
+#[cfg(feature = "flash")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventStart {
+    pub(crate) queue: u64,
+    pub(crate) range: EventRange,
 }
 
 impl<'a> Config<'a> {
@@ -95,6 +108,8 @@ impl<'a> Config<'a> {
             window: 8,
             overflow: Overflow::RefuseNewest,
             resume: Resume { done: MessageId::new(0, 0), started: MessageId::new(0, 0) },
+            #[cfg(feature = "flash")]
+            events: None,
             heartbeat: Pacing::Server,
             #[cfg(feature = "seal")]
             keys: None,

@@ -43,6 +43,14 @@ pub(crate) struct Desk {
     pub(crate) messages: WakerRegistration,
     pub(crate) calls: MultiWakerRegistration<2>,
     pub(crate) link: MultiWakerRegistration<1>,
+    /// Incarnation of the event queue that is kept in flash, 0 when none is.
+    #[cfg(feature = "flash")]
+    pub(crate) kept_queue: u64,
+    /// Events may have to be fetched from there.
+    #[cfg(feature = "flash")]
+    pub(crate) is_feed_due: bool,
+    #[cfg(feature = "flash")]
+    pub(crate) feeder: WakerRegistration,
 }
 
 /// A message in the inbox.
@@ -91,12 +99,14 @@ impl Core<'_> {
 
     /// Events at the queue's front are stored.
     pub(crate) fn remove_stored(&mut self, count: u32) {
-        for _ in 0..count {
+        for _ in 0..self.events.len().min(count as usize) {
             self.events.remove(0);
         }
         self.desk.stored = self.desk.stored.wrapping_add(count);
         if count > 0 {
             self.desk.link.wake();
+            #[cfg(feature = "flash")]
+            self.desk.notify_feeder();
         }
     }
 
@@ -139,6 +149,12 @@ impl Desk {
             messages: WakerRegistration::new(),
             calls: MultiWakerRegistration::new(),
             link: MultiWakerRegistration::new(),
+            #[cfg(feature = "flash")]
+            kept_queue: 0,
+            #[cfg(feature = "flash")]
+            is_feed_due: false,
+            #[cfg(feature = "flash")]
+            feeder: WakerRegistration::new(),
         }
     }
 
@@ -154,6 +170,23 @@ impl Desk {
     pub(crate) fn is_redelivered(&self, id: MessageId, is_marked: bool) -> bool {
         let is_known = self.started != MessageId::default();
         id == self.started || (is_marked && (!is_known || id < self.started))
+    }
+
+    /// The task that fetches events from flash is to look again.
+    #[cfg(feature = "flash")]
+    pub(crate) fn notify_feeder(&mut self) {
+        self.is_feed_due = true;
+        self.feeder.wake();
+    }
+
+    /// Whether it is; else `waker` is woken when it is.
+    #[cfg(feature = "flash")]
+    pub(crate) fn take_feed_due(&mut self, waker: &Waker) -> bool {
+        let is_due = core::mem::take(&mut self.is_feed_due);
+        if !is_due {
+            self.feeder.register(waker);
+        }
+        is_due
     }
 
     /// Whether something changed since the last look; else `waker` is woken when it does.

@@ -82,6 +82,9 @@ pub enum ConfigError {
     NoRouteKey,
     /// The window is 0.
     Window,
+    /// The event queue is not the one of this device's `Config::events`.
+    #[cfg(feature = "flash")]
+    EventQueue,
     /// The buffer is too small for `Hello` with its ticket.
     HelloTooLong,
 }
@@ -151,6 +154,8 @@ impl fmt::Display for ConfigError {
             }
             Self::NoRouteKey => f.write_str("no key of a route is pinned, at least one is needed"),
             Self::Window => f.write_str("the window is 0, it must be 1 to 255"),
+            #[cfg(feature = "flash")]
+            Self::EventQueue => f.write_str("the event queue is not the one whose start is in Config::events"),
             Self::HelloTooLong => f.write_str("Hello with its ticket does not fit the buffer: make FRAME larger"),
         }
     }

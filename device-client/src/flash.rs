@@ -1,4 +1,14 @@
-//! What survives a power loss, in flash: the cursor, and records of the application.
+//! What survives a power loss, in flash: the cursor, records of the application, and events.
+//!
+//! ```text
+//! FlashStore    small records: cursor, private key, the application's own
+//! FlashQueue    events that are not stored yet, in a range of its own
+//! KeptEvents    publishes into it, and feeds the State's queue from it
+//! ```
+
+mod kept;
+mod pages;
+mod queue;
 
 use core::ops::Range;
 
@@ -19,6 +29,9 @@ use crate::config::Resume;
 use crate::messages::CursorStore;
 #[cfg(feature = "seal")]
 use crate::platform::Rng;
+
+pub use kept::KeptEvents;
+pub use queue::{FlashQueue, OpenError};
 
 /// Small records in a range of flash, by `sequential-storage`: a power loss leaves the old or the new one.
 ///

@@ -87,6 +87,8 @@ mod wire;
 pub use blob_port::NoBlobs;
 pub use calls::{Call, Calls, ReplyError};
 pub use client::{Client, EventCounts, Link, PublishError};
+#[cfg(feature = "flash")]
+pub use config::EventStart;
 #[cfg(feature = "seal")]
 pub use config::Keys;
 pub use config::{Config, Overflow, Resume};

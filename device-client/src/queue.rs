@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 /// Records in the order they came.
 #[derive(Debug)]
 pub(crate) struct Queue<B: ?Sized = [u8]> {
-    used: usize,
-    count: usize,
+    /// Bytes and records in use; both fit a `u16`, and a word each is enough on any machine.
+    used: u32,
+    count: u32,
     bytes: B,
 }
 
@@ -37,10 +38,10 @@ impl<const N: usize> Queue<[u8; N]> {
 impl Queue {
     pub(crate) fn push<T: Serialize + ?Sized>(&mut self, record: &T) -> Result<(), Full> {
         let (head, body) =
-            self.bytes.get_mut(self.used..).and_then(|free| free.split_at_mut_checked(HEAD)).ok_or(Full)?;
+            self.bytes.get_mut(self.used as usize..).and_then(|free| free.split_at_mut_checked(HEAD)).ok_or(Full)?;
         let len = postcard::to_slice(record, body).map_err(|_| Full)?.len();
         head.copy_from_slice(&u16::try_from(len).map_err(|_| Full)?.to_le_bytes());
-        self.used += HEAD + len;
+        self.used += (HEAD + len) as u32;
         self.count += 1;
         Ok(())
     }
@@ -52,7 +53,7 @@ impl Queue {
     }
 
     pub(crate) fn iter<'a, T: Deserialize<'a> + 'a>(&'a self) -> impl Iterator<Item = T> + 'a {
-        let mut rest = self.bytes.get(..self.used).unwrap_or_default();
+        let mut rest = self.bytes.get(..self.used as usize).unwrap_or_default();
         core::iter::from_fn(move || {
             let (head, tail) = rest.split_at_checked(HEAD)?;
             let len = usize::from(u16::from_le_bytes(head.try_into().ok()?));
@@ -71,9 +72,9 @@ impl Queue {
 
     pub(crate) fn remove(&mut self, index: usize) {
         if let Some((at, len)) = self.place(index) {
-            let (used, bytes) = (self.used, &mut self.bytes);
+            let (used, bytes) = (self.used as usize, &mut self.bytes);
             shift(bytes.get_mut(at..used).unwrap_or_default(), HEAD + len);
-            self.used -= HEAD + len;
+            self.used -= (HEAD + len) as u32;
             self.count -= 1;
         }
     }
@@ -83,12 +84,18 @@ impl Queue {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.count
+        self.count as usize
     }
 
     /// Whether a record of `len` encoded bytes fits now.
     pub(crate) fn fits(&self, len: usize) -> bool {
-        self.bytes.len() - self.used >= HEAD + len
+        self.bytes.len() - self.used as usize >= HEAD + len
+    }
+
+    /// Whether at least half of it is free.
+    #[cfg(feature = "flash")]
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.used as usize <= self.bytes.len() / 2
     }
 
     /// Bytes of the longest record when nothing else is there.
@@ -105,7 +112,7 @@ impl Queue {
     }
 
     fn len_at(&self, at: usize) -> Option<usize> {
-        let head = self.bytes.get(..self.used)?.get(at..at + HEAD)?;
+        let head = self.bytes.get(..self.used as usize)?.get(at..at + HEAD)?;
         Some(usize::from(u16::from_le_bytes(head.try_into().ok()?)))
     }
 }

@@ -8,7 +8,7 @@ use embassy_sync::blocking_mutex::raw::RawMutex;
 use embedded_io_async::Error as _;
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use imlink_protocol::Instant;
-use imlink_protocol::device::{End, Profile, Session, Start, StateName, Target};
+use imlink_protocol::device::{End, EventRange, Profile, Session, Start, StateName, Target};
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
 use imlink_protocol::seal::SealError;
 
@@ -90,10 +90,14 @@ where
 {
     config.check()?;
     let incarnation = draw(&mut rng)?;
-    let event_queue = if EVENTS == 0 { 0 } else { draw(&mut rng)?.get() };
+    let drawn = if EVENTS == 0 { 0 } else { draw(&mut rng)?.get() };
+    #[cfg(not(feature = "flash"))]
+    let (event_queue, events) = (drawn, EventRange::default());
+    #[cfg(feature = "flash")]
+    let (event_queue, events) = config.events.map_or((drawn, EventRange::default()), |kept| (kept.queue, kept.range));
     let State { shared, frame_in, frame_out } = state;
     shared.with(|_, core| {
-        let start = Start { incarnation, event_queue, cursor: config.resume.done, heartbeat: config.heartbeat };
+        let start = Start { incarnation, event_queue, events, cursor: config.resume.done, heartbeat: config.heartbeat };
         *core.session = Session::new(&start);
         core.inbox.clear();
         core.calls.clear();
@@ -104,6 +108,10 @@ where
         core.desk.overflow = config.overflow;
         core.desk.frame_out = OUT;
         core.desk.started = config.resume.started;
+        #[cfg(feature = "flash")]
+        {
+            core.desk.kept_queue = config.events.map_or(0, |kept| kept.queue);
+        }
     });
     let shared = &*shared;
     let receive_limit = u32::try_from(FRAME - LENGTH_LEN).unwrap_or(u32::MAX).max(RECEIVE_LIMIT_MIN as u32);

@@ -6,7 +6,7 @@ use core::num::NonZeroU64;
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::{NoopRawMutex, RawMutex};
 use imlink_protocol::Instant;
-use imlink_protocol::device::{Pacing, Session, Start};
+use imlink_protocol::device::{EventRange, Pacing, Session, Start};
 use imlink_protocol::id::Cursor;
 use imlink_protocol::limits::RECEIVE_LIMIT_MIN;
 
@@ -98,6 +98,7 @@ impl<
             session: Session::new(&Start {
                 incarnation: NonZeroU64::MIN,
                 event_queue: 0,
+                events: EventRange::default(),
                 cursor: Cursor::default(),
                 heartbeat: Pacing::Server,
             }),

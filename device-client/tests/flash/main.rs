@@ -1,6 +1,9 @@
 //! What a device keeps in flash, over power that fails at any write.
 
+mod events;
+mod gateway;
 mod keys;
+mod lives;
 mod nor;
 mod partition;
 

@@ -8,10 +8,10 @@ use embassy_sync::signal::Signal;
 use embassy_time::{Duration, Instant, Timer};
 use embedded_hal::digital::OutputPin;
 use embedded_storage_async::nor_flash::NorFlash;
-use imlink_device_client::{Client, Code, Key, Message, Messages, NoopRawMutex, Storage, answer, handle};
+use imlink_device_client::{Client, Code, Message, Messages, NoopRawMutex, Storage, answer, handle};
 use log::{info, warn};
-use serde::Serialize;
 
+use crate::events::Events;
 use crate::interface::{
     Add, BOARD, BOOTED, Booted, COUNTER_ADD, COUNTER_GET, Counter, LED_GET, LED_SET, LED_SWITCHED, REBOOT, Reading,
     SENSOR_READING, SETTINGS_GET, SETTINGS_SET, STATUS_GET, Settings, Status, TEXT_SHOW,
@@ -22,6 +22,7 @@ use crate::{StackUse, Thermometer};
 /// The device: what it controls, what it knows, what it keeps.
 pub(crate) struct Device<'a, S, L, F: NorFlash> {
     pub(crate) client: Client<'a, S>,
+    pub(crate) events: &'a Events<'a, S, F>,
     pub(crate) led: RefCell<L>,
     pub(crate) is_on: Cell<bool>,
     pub(crate) counter: Cell<Counter>,
@@ -38,7 +39,7 @@ impl<'a, S: Storage, L: OutputPin, F: NorFlash> Device<'a, S, L, F> {
     pub(crate) async fn boot(&self) {
         self.switch(self.settings.get().led_at_boot);
         let boots = self.records.count_boot().await;
-        self.publish(BOOTED, &Booted { boots, version: (0, 1, 0) });
+        self.events.publish(BOOTED, &Booted { boots, version: (0, 1, 0) }).await;
     }
 
     /// Handles messages, one after the other, for ever. What this returns for a message acknowledges it.
@@ -52,7 +53,7 @@ impl<'a, S: Storage, L: OutputPin, F: NorFlash> Device<'a, S, L, F> {
         handle!(BOARD: message, {
             LED_SET(on: bool) => {
                 self.switch(on);
-                self.publish(LED_SWITCHED, &on);
+                self.events.publish(LED_SWITCHED, &on).await;
                 Ok(())
             }
             COUNTER_ADD(add: Add) => {
@@ -113,10 +114,14 @@ impl<'a, S: Storage, L: OutputPin, F: NorFlash> Device<'a, S, L, F> {
                 continue;
             }
             match thermometer.millicelsius().await {
-                Some(millicelsius) => self.publish(
-                    SENSOR_READING,
-                    &Reading { millicelsius, time_ms: self.client.time_ms().unwrap_or_default() },
-                ),
+                Some(millicelsius) => {
+                    self.events
+                        .publish(
+                            SENSOR_READING,
+                            &Reading { millicelsius, time_ms: self.client.time_ms().unwrap_or_default() },
+                        )
+                        .await
+                }
                 None => warn!("the thermometer does not answer"),
             }
         }
@@ -129,12 +134,6 @@ impl<'a, S: Storage, L: OutputPin, F: NorFlash> Device<'a, S, L, F> {
         }
     }
 
-    fn publish<V: Serialize>(&self, key: Key, value: &V) {
-        if let Err(error) = self.client.publish_typed(key, value) {
-            warn!("an event is lost: {error}");
-        }
-    }
-
     async fn status(&self) -> Status {
         let (link, events, stack) = (self.client.link(), self.client.event_counts(), (self.stack_use)());
         Status {
@@ -144,7 +143,7 @@ impl<'a, S: Storage, L: OutputPin, F: NorFlash> Device<'a, S, L, F> {
             sessions: link.sessions,
             failures: link.failures,
             events: (events.published, events.stored, events.dropped),
-            flash_failures: self.records.failures().await,
+            flash_failures: self.records.failures().await.saturating_add(self.events.failures().await),
         }
     }
 }

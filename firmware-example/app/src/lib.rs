@@ -5,6 +5,7 @@
 //!       │
 //!      run ─ network    the device client's connections over embassy-net
 //!          ├ device     messages, calls, readings
+//!          ├ events     what it publishes, kept in flash
 //!          └ records    what it keeps in flash
 //! ```
 //!
@@ -19,14 +20,16 @@
 extern crate std;
 
 mod device;
+mod events;
 mod identity;
 mod network;
 mod records;
 
 use core::cell::{Cell, RefCell};
 use core::convert::Infallible;
+use core::pin::pin;
 
-use embassy_futures::join::join4;
+use embassy_futures::join::join5;
 use embassy_futures::select::{Either, select};
 use embassy_net::Stack;
 use embassy_sync::signal::Signal;
@@ -36,15 +39,17 @@ use embedded_storage_async::nor_flash::NorFlash;
 #[cfg(feature = "blob")]
 use imlink_device_client::blob::{BlobSink, BlobSource, BlobState, Partition};
 use imlink_device_client::embassy::EmbassyClock;
-use imlink_device_client::flash::FlashStore;
+use imlink_device_client::flash::FlashQueue;
 use imlink_device_client::{Client, Config, Error, Messages, NoopRawMutex, Rng, State, Storage};
 use log::{info, warn};
 
+pub use events::Flash;
 pub use identity::{Identity, IdentityError, Texts, private_key, public_key};
 pub use imlink_firmware_interface as interface;
 pub use network::{Connection, Network};
 
 use device::Device;
+use events::Events;
 use records::Records;
 
 /// What the firmware works with.
@@ -101,15 +106,15 @@ const LAST_BYTES: Duration = Duration::from_millis(500);
 
 /// Runs the device over `stack`, until it restarts the board or an error that only another configuration mends.
 ///
-/// `config` says who it is and where it goes; interface and resume are filled in here. With `flash` it knows after
-/// a power loss what it has done.
+/// `config` says who it is and where it goes; interface, resume and events are filled in here. With `flash` it knows
+/// after a power loss what it has done, and what it still has to tell.
 pub async fn run<R, L, T, F>(
     memory: &mut Memory,
     stack: Stack<'_>,
     config: Config<'_>,
     rng: R,
     board: Board<L, T>,
-    flash: Option<FlashStore<F>>,
+    flash: Option<Flash<F>>,
 ) -> Error
 where
     R: Rng,
@@ -117,16 +122,32 @@ where
     T: Thermometer,
     F: NorFlash,
 {
-    let records = Records::new(flash);
-    let config = Config { interface: interface::BOARD, resume: records.resume().await, ..config };
+    let (records, queue) = keep(flash);
+    let config = configured(config, &records, queue.as_ref()).await;
     let network = Network::new(stack, &mut memory.incoming, &mut memory.outgoing);
     match imlink_device_client::new(&mut memory.state, config, network, rng) {
         Ok(imlink_device_client::Device { mut runner, client, messages }) => {
             let connect = async || runner.run().await;
-            work(stack, &config, board, &records, client, messages, connect, core::future::pending()).await
+            let parts = (client, messages, queue);
+            work(stack, &config, board, &records, parts, connect, core::future::pending()).await
         }
         Err(error) => error,
     }
+}
+
+/// The records, and the queue of events.
+fn keep<F: NorFlash>(flash: Option<Flash<F>>) -> (Records<F>, Option<FlashQueue<F>>) {
+    let (records, events) = flash.map_or((None, None), |Flash { records, events }| (Some(records), events));
+    (Records::new(records), events)
+}
+
+async fn configured<'a, F: NorFlash>(
+    config: Config<'a>,
+    records: &Records<F>,
+    queue: Option<&FlashQueue<F>>,
+) -> Config<'a> {
+    let (resume, events) = (records.resume().await, queue.map(FlashQueue::start));
+    Config { interface: interface::BOARD, resume, events, ..config }
 }
 
 /// Where firmware images go.
@@ -161,7 +182,7 @@ pub async fn run_with_blobs<R, L, T, F>(
     config: Config<'_>,
     rng: R,
     board: Board<L, T>,
-    flash: Option<FlashStore<F>>,
+    flash: Option<Flash<F>>,
     blobs: Blobs<'_, impl Image, impl BlobSource>,
 ) -> Error
 where
@@ -170,8 +191,8 @@ where
     T: Thermometer,
     F: NorFlash,
 {
-    let records = Records::new(flash);
-    let config = Config { interface: interface::BOARD, resume: records.resume().await, ..config };
+    let (records, queue) = keep(flash);
+    let config = configured(config, &records, queue.as_ref()).await;
     let network = Network::new(stack, &mut memory.incoming, &mut memory.outgoing);
     let Blobs { state, keys, mut sink, mut source } = blobs;
     match imlink_device_client::new(&mut memory.state, config, network, rng) {
@@ -184,7 +205,7 @@ where
                 sink.confirm().await;
                 blobs.run(&mut sink, &mut source).await
             };
-            work(stack, &config, board, &records, client, messages, connect, transfer).await
+            work(stack, &config, board, &records, (client, messages, queue), connect, transfer).await
         }
         Err(error) => error,
     }
@@ -197,8 +218,7 @@ async fn work<S, L, T, F>(
     config: &Config<'_>,
     board: Board<L, T>,
     records: &Records<F>,
-    client: Client<'_, S>,
-    messages: Messages<'_, S>,
+    (client, messages, queue): (Client<'_, S>, Messages<'_, S>, Option<FlashQueue<F>>),
     mut connect: impl AsyncFnMut() -> Result<(), Error>,
     transfer: impl Future<Output = Infallible>,
 ) -> Error
@@ -210,8 +230,13 @@ where
 {
     let Board { led, thermometer, stack_use, reset } = board;
     info!("{}: done up to message {}", config.device, config.resume.done);
+    let events = match Events::new(client, queue) {
+        Ok(events) => events,
+        Err(error) => return error.into(),
+    };
     let device = Device {
         client,
+        events: &events,
         led: RefCell::new(led),
         is_on: Cell::new(false),
         counter: Cell::new(records.counter().await),
@@ -239,7 +264,10 @@ where
         client.stop();
         Timer::after(LEAVING_MAX).await;
     };
-    let work = join4(device.handle_messages(messages), device.answer_calls(), device.report(thermometer), transfer);
+    // Pinned where they are made: moved, each would pass over the stack as a whole.
+    let (handle, answer) = (pin!(device.handle_messages(messages)), pin!(device.answer_calls()));
+    let (report, feed, transfer) = (pin!(device.report(thermometer)), pin!(events.run()), pin!(transfer));
+    let work = join5(handle, answer, report, feed, transfer);
     match select(select(connected, restart), work).await {
         Either::First(Either::First(Some(error))) => {
             warn!("stopped: {error}");

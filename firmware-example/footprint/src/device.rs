@@ -1,4 +1,4 @@
-//! A whole device: messages, calls, events, with `flash` a cursor that is kept, with `blob` signed images into a partition.
+//! A whole device: messages, calls, events, with `flash` a cursor that is kept, with `queue` events that are, with `blob` signed images into a partition.
 
 use core::future::poll_fn;
 use core::net::{IpAddr, SocketAddr};
@@ -129,10 +129,21 @@ pub(crate) async fn device() {
     #[cfg(not(feature = "seal"))]
     let config = Config::plain("lamp-1", &routes);
     let config = Config { interface: LAMP, resume, ..config };
+    #[cfg(feature = "queue")]
+    let queue = flash::queue().await;
+    #[cfg(feature = "queue")]
+    let config = Config { events: Some(queue.start()), ..config };
     let state = STATE.init_with(|| State::new(Board));
     let Ok(device) = imlink_device_client::new(state, config, Network, Board) else { return };
     let client = device.client;
+    #[cfg(not(feature = "queue"))]
     let _ = client.publish_typed(TEMPERATURE, &21.5f32);
+    #[cfg(feature = "queue")]
+    let Ok(events) = client.kept_in::<NoopRawMutex, _, 256>(queue) else { return };
+    #[cfg(feature = "queue")]
+    let _ = events.publish_typed(TEMPERATURE, &21.5f32).await;
+    #[cfg(feature = "queue")]
+    let mut feed = pin!(events.run());
     #[cfg(feature = "flash")]
     let mut messages = device.messages.kept_in(&records);
     #[cfg(not(feature = "flash"))]
@@ -167,6 +178,8 @@ pub(crate) async fn device() {
     let mut runner = device.runner;
     let mut connect = pin!(runner.run());
     poll_fn(|cx| {
+        #[cfg(feature = "queue")]
+        let _ = feed.as_mut().poll(cx).is_ready();
         #[cfg(feature = "blob")]
         let _ = transfer.as_mut().poll(cx).is_ready();
         let _ = (handle.as_mut().poll(cx).is_ready(), answer.as_mut().poll(cx).is_ready());
@@ -189,6 +202,8 @@ mod flash {
     use embedded_storage_async::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
     #[cfg(feature = "blob")]
     use imlink_device_client::blob::{Partition, PartitionError};
+    #[cfg(feature = "queue")]
+    use imlink_device_client::flash::FlashQueue;
     use imlink_device_client::flash::FlashStore;
     use imlink_device_client::{NoopRawMutex, Resume};
 
@@ -239,8 +254,14 @@ mod flash {
         Partition::new(Nor, 16 * 4096..64 * 4096, "image")
     }
 
+    #[cfg(feature = "queue")]
+    pub(crate) async fn queue() -> FlashQueue<Nor> {
+        let Ok(queue) = FlashQueue::open(Nor, 8 * 4096..16 * 4096, &mut super::Board).await else { loop {} };
+        queue
+    }
+
     pub(crate) async fn open() -> (Resume, Mutex<NoopRawMutex, FlashStore<Nor>>) {
-        let Ok(mut store) = FlashStore::open(Nor, 0..16 * 4096).await else { loop {} };
+        let Ok(mut store) = FlashStore::open(Nor, 0..8 * 4096).await else { loop {} };
         (store.resume().await.unwrap_or_default(), Mutex::new(store))
     }
 }

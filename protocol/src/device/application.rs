@@ -60,6 +60,22 @@ impl Session {
         self.events.add();
     }
 
+    /// Number of the next event that is put there, when none is dropped.
+    pub fn next_event(&self) -> u64 {
+        self.events.next()
+    }
+
+    /// Up to which number events are stored or skipped.
+    pub fn events_stored(&self) -> u64 {
+        self.events.stored()
+    }
+
+    /// There is no event of the numbers up to `sequence`: the next one is `sequence + 1`. Only while the queue is empty
+    /// and holds no later event; false when nothing was done.
+    pub fn skip_events(&mut self, sequence: u64) -> bool {
+        self.events.skip(sequence)
+    }
+
     /// Place in the queue of the oldest event that may be dropped: no event that was sent.
     pub fn droppable_event(&self) -> Option<usize> {
         self.events.droppable()

@@ -1,7 +1,7 @@
 //! Numbering, window and resend of the event queue.
 
 use super::error::SessionError;
-use crate::limits::EVENT_WINDOW_MAX;
+use crate::limits::{EVENT_WINDOW_MAX, NUMBER_MAX};
 use crate::time::Instant;
 
 /// Where the event queue stands. The events themselves are the caller's.
@@ -12,7 +12,8 @@ use crate::time::Instant;
 /// ```
 ///
 /// An event gets its number when it is first sent, so that an older one which was dropped before that
-/// leaves no gap, and a numbered one is never dropped.
+/// leaves no gap, and a numbered one is never dropped. A queue that outlives power losses numbers its events itself: the
+/// caller [adds](Self::add) them in that order and [skips](Self::skip) the numbers that it has no event for.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     acked: u64,
@@ -25,7 +26,22 @@ pub(super) struct Events {
     waiting_since: Option<Instant>,
 }
 
+/// How far an event queue got that is older than this power-on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventRange {
+    /// Events up to this number are known to be stored.
+    pub stored: u64,
+    /// Number of the last event that may have been sent. A `Welcome` may say that events up to this one are stored.
+    pub numbered: u64,
+}
+
 impl Events {
+    pub(super) fn new(range: EventRange) -> Self {
+        let acked = range.stored.min(NUMBER_MAX);
+        let numbered = range.numbered.clamp(acked, NUMBER_MAX);
+        Self { acked, numbered, sent: acked, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self) {
         self.queued = self.queued.saturating_add(1);
     }
@@ -89,6 +105,26 @@ impl Events {
         self.queued = self.queued.saturating_sub(1);
     }
 
+    /// There is no event of the numbers up to `sequence`: they count as stored. Only of an empty queue; true when it is done.
+    pub(super) fn skip(&mut self, sequence: u64) -> bool {
+        let may_skip = self.queued == 0 && (self.acked..NUMBER_MAX).contains(&sequence);
+        if may_skip {
+            (self.acked, self.sent) = (sequence, sequence);
+            self.numbered = self.numbered.max(sequence);
+        }
+        may_skip
+    }
+
+    /// Up to which number events are stored or skipped.
+    pub(super) fn stored(&self) -> u64 {
+        self.acked
+    }
+
+    /// Number of the next event that is added, when none is dropped.
+    pub(super) fn next(&self) -> u64 {
+        self.acked + u64::from(self.queued) + 1
+    }
+
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         self.waiting_since
     }
@@ -128,6 +164,31 @@ mod tests {
         assert_eq!(events.poll(), Some((0, 3)));
         assert_eq!(send_all(&mut events), [3, 4]);
         assert!(events.check_welcome(9).is_err());
+    }
+
+    #[test]
+    fn a_queue_that_is_older_than_the_power_on_goes_on_under_its_numbers() {
+        let mut events = Events::new(EventRange { stored: 10, numbered: 14 });
+        (11..14).for_each(|_| events.add());
+        assert!(events.check_welcome(15).is_err(), "never sent");
+        assert_eq!(events.check_welcome(14), Ok(()), "sent before the power failed");
+        assert_eq!(events.handle_welcome(12, 8), 2);
+        assert_eq!(send_all(&mut events), [13]);
+        assert_eq!(events.next(), 14);
+    }
+
+    #[test]
+    fn numbers_without_an_event_are_skipped_once_all_before_them_are_stored() {
+        let mut events = Events::new(EventRange { stored: 3, numbered: 9 });
+        events.handle_welcome(0, 8);
+        events.add();
+        assert!(!events.skip(6), "4 is not stored yet");
+        assert_eq!(send_all(&mut events), [4]);
+        events.handle_ack(Instant::default(), 4).unwrap();
+        assert!(events.skip(6) && !events.skip(5));
+        events.add();
+        assert_eq!(send_all(&mut events), [7]);
+        assert_eq!(events.handle_ack(Instant::default(), 7), Ok(1));
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod tests;
 
 pub use calls::CallEnded;
 pub use error::SessionError;
+pub use events::EventRange;
 pub use mailbox::NacksFull;
 pub use output::{Event, StateName, Transmit};
 pub use pace::Pacing;

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::clock::ServerTime;
 use super::error::{SessionError, kind};
-use super::events::Events;
+use super::events::{EventRange, Events};
 use super::live::Live;
 use super::mailbox::Mailbox;
 use super::output::{Event, StateName, Transmit};
@@ -55,6 +55,8 @@ pub struct Start {
     pub incarnation: core::num::NonZeroU64,
     /// Incarnation of the event queue, drawn at random when it starts empty; 0 without events.
     pub event_queue: u64,
+    /// How far that queue got; nothing for a new one.
+    pub events: EventRange,
     /// How far the mailbox was handled, `0-0` when that was not kept.
     pub cursor: Cursor,
     /// How often it gives a sign of life.
@@ -120,7 +122,7 @@ impl Session {
             attempt: 0,
             epoch: 0,
             mailbox: Mailbox::new(start.cursor),
-            events: Events::default(),
+            events: Events::new(start.events),
             retry: Retry::default(),
             pace: Pace::new(start.heartbeat),
             time: None,

@@ -27,7 +27,13 @@ fn at(s: u64) -> Instant {
 
 fn session() -> Session {
     let incarnation = core::num::NonZeroU64::MIN;
-    Session::new(&Start { incarnation, event_queue: 5, cursor: Cursor::default(), heartbeat: Pacing::Server })
+    Session::new(&Start {
+        incarnation,
+        event_queue: 5,
+        events: Default::default(),
+        cursor: Cursor::default(),
+        heartbeat: Pacing::Server,
+    })
 }
 
 fn welcome(epoch: u64) -> ToDevice<'static> {
@@ -291,7 +297,13 @@ fn a_session_takes_little_memory() {
 fn run_on_a_path_that_forgets(nat_s: u64, until: u64) -> (Vec<u64>, u32) {
     let incarnation = core::num::NonZeroU64::MIN;
     let cursor = Cursor::default();
-    let mut session = Session::new(&Start { incarnation, event_queue: 5, cursor, heartbeat: Pacing::Adaptive });
+    let mut session = Session::new(&Start {
+        incarnation,
+        event_queue: 5,
+        events: Default::default(),
+        cursor,
+        heartbeat: Pacing::Adaptive,
+    });
     let (mut pings, mut connections, mut moved) = (Vec::new(), 0, 0);
     while let Some(now) = session.poll_timeout().map(|due| due.as_millis().div_ceil(1000)).filter(|now| *now <= until) {
         let is_over = session.handle_timeout(at(now)).is_err();

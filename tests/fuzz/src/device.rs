@@ -24,7 +24,13 @@ const WAIT_MAX: Duration = RETRY_AFTER_MAX.saturating_add(Duration::from_secs(30
 pub(crate) fn session(data: &[u8]) {
     let mut input = Input::new(data);
     let kind = if input.byte().is_multiple_of(2) { LinkKind::Sealed } else { LinkKind::Plain };
-    let start = Start { incarnation: NonZeroU64::MIN, event_queue: 5, cursor: Cursor::default(), heartbeat: Pacing::Adaptive };
+    let start = Start {
+        incarnation: NonZeroU64::MIN,
+        event_queue: 5,
+        events: Default::default(),
+        cursor: Cursor::default(),
+        heartbeat: Pacing::Adaptive,
+    };
     let mut world = World::new(Session::new(&start), kind);
     while !input.is_empty() {
         world.play(&mut input);

@@ -86,7 +86,8 @@ async fn device_on(stack: Stack<'static>, board: Board<Output<'static>, ChipTher
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, flash).await;
+    let ended =
+        imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, flash.map(Into::into)).await;
     error!("the device stopped: {ended}");
 }
 

@@ -106,7 +106,7 @@ async fn device_on(
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, flash).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, flash.map(Into::into)).await;
     error!("the device stopped: {ended}");
 }
 

@@ -41,8 +41,10 @@ impl MemoryFlash {
     pub(crate) const RECORDS: Range<u32> = 0..16 * PAGE;
     /// A firmware image of up to 128 KiB, and its journal.
     pub(crate) const IMAGE: Range<u32> = Self::RECORDS.end..Self::RECORDS.end + 33 * PAGE;
+    /// Events that are not stored yet: about 3,000 readings.
+    pub(crate) const EVENTS: Range<u32> = Self::IMAGE.end..Self::IMAGE.end + 32 * PAGE;
     /// Bytes of the flash.
-    const SIZE: u32 = Self::IMAGE.end;
+    const SIZE: u32 = Self::EVENTS.end;
 
     pub(crate) fn new() -> Self {
         Self(())

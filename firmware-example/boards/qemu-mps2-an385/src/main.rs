@@ -36,9 +36,9 @@ mod stack;
 use embassy_executor::Spawner;
 use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
 use imlink_device_client::blob::{BlobState, Partition};
-use imlink_device_client::flash::FlashStore;
+use imlink_device_client::flash::{FlashQueue, FlashStore};
 use imlink_device_client::{NoopRawMutex, Rng};
-use imlink_firmware_app::{Blobs, Board, Memory};
+use imlink_firmware_app::{Blobs, Board, Flash, Memory};
 use log::error;
 use static_cell::{ConstStaticCell, StaticCell};
 
@@ -100,19 +100,15 @@ async fn network(mut runner: Runner<'static, Lan9118>) -> ! {
 async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
     static MEMORY: StaticCell<Memory> = StaticCell::new();
     let memory = MEMORY.init_with(Memory::new);
-    let mut flash = if arguments.has_flash {
-        let opened = FlashStore::open(MemoryFlash::new(), MemoryFlash::RECORDS).await;
-        opened.inspect_err(|why| error!("{why}")).ok()
-    } else {
-        None
-    };
+    let mut flash = if arguments.has_flash { open().await } else { None };
     let board = Board { led: Led, thermometer: Tmp105, stack_use: stack::measure, reset: host::reset };
     let own_key;
     let private_key = match (&arguments.key, &mut flash) {
         (Key::None, _) => None,
         (Key::Given(key), _) => Some(key),
         (Key::Flash, flash) => {
-            match imlink_firmware_app::private_key(arguments.device, flash.as_mut(), &mut HostRng).await {
+            let records = flash.as_mut().map(|flash| &mut flash.records);
+            match imlink_firmware_app::private_key(arguments.device, records, &mut HostRng).await {
                 Ok(key) => {
                     own_key = key;
                     Some(&own_key)
@@ -134,4 +130,12 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
     let ended = imlink_firmware_app::run_with_blobs(memory, stack, config, HostRng, board, flash, blobs).await;
     error!("the device stopped: {ended}");
     host::exit(false);
+}
+
+/// What the board keeps, in two ranges of the same flash.
+async fn open() -> Option<Flash<MemoryFlash>> {
+    let records = FlashStore::open(MemoryFlash::new(), MemoryFlash::RECORDS).await;
+    let records = records.inspect_err(|why| error!("{why}")).ok()?;
+    let events = FlashQueue::open(MemoryFlash::new(), MemoryFlash::EVENTS, &mut HostRng).await;
+    Some(Flash { records, events: events.inspect_err(|why| error!("{why}")).ok() })
 }

@@ -167,8 +167,16 @@ async fn updatable_on(
         sink: update::Updates::new(flash, WORD.init([0; 4])),
         source: Nothing,
     };
-    let ended =
-        imlink_firmware_app::run_with_blobs(memory, stack, identity.config(), Noise, board, records, blobs).await;
+    let ended = imlink_firmware_app::run_with_blobs(
+        memory,
+        stack,
+        identity.config(),
+        Noise,
+        board,
+        records.map(Into::into),
+        blobs,
+    )
+    .await;
     error!("the device stopped: {ended}");
 }
 
@@ -184,7 +192,7 @@ async fn device_on(
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash.map(Into::into)).await;
     error!("the device stopped: {ended}");
 }
 

@@ -1,6 +1,7 @@
 //! What imlink promises, asked of firmware in QEMU.
 
 mod blobs;
+mod events;
 mod faults;
 mod footprint;
 mod heartbeat;
