@@ -1,11 +1,14 @@
 //! Where events go: into flash on a board that has a range for them, else into memory.
 
 use core::convert::Infallible;
+use core::ops::Range;
 
+use embassy_embedded_hal::flash::partition::Partition;
+use embassy_sync::mutex::Mutex;
 use embedded_storage_async::nor_flash::NorFlash;
 use imlink_device_client::flash::{FlashQueue, FlashStore, KeptEvents};
-use imlink_device_client::{Client, ConfigError, Key, NoopRawMutex, Storage};
-use log::{info, warn};
+use imlink_device_client::{Client, ConfigError, Key, NoopRawMutex, Rng, Storage};
+use log::{error, info, warn};
 use serde::Serialize;
 
 /// What a board keeps over a power loss.
@@ -16,9 +19,19 @@ pub struct Flash<F: NorFlash> {
     pub events: Option<FlashQueue<F>>,
 }
 
-impl<F: NorFlash> From<FlashStore<F>> for Flash<F> {
-    fn from(records: FlashStore<F>) -> Self {
-        Self { records, events: None }
+/// One flash of a board, for records, events and images.
+pub type SharedFlash<F> = Mutex<NoopRawMutex, F>;
+
+impl<F: NorFlash> Flash<Partition<'static, NoopRawMutex, F>> {
+    /// Opens records in the first half of `range` and events in the second, two pages or more each. A board whose flash
+    /// does not work goes on without, and logs why.
+    pub async fn open(flash: &'static SharedFlash<F>, range: Range<u32>, rng: &mut impl Rng) -> Option<Self> {
+        let half = range.end.saturating_sub(range.start) / 2;
+        let part = |start| Partition::new(flash, start, half);
+        let records = FlashStore::open(part(range.start), 0..half).await;
+        let records = records.inspect_err(|why| error!("{why}")).ok()?;
+        let events = FlashQueue::open(part(range.start + half), 0..half, rng).await;
+        Some(Self { records, events: events.inspect_err(|why| error!("{why}")).ok() })
     }
 }
 

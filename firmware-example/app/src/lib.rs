@@ -9,7 +9,7 @@
 //!          └ records    what it keeps in flash
 //! ```
 //!
-//! A board calls [`run`] from a task, with [`Memory`] from a `StaticCell`. Change `imlink-firmware-interface`
+//! A board calls [`run`] from a task, with [`Memory`]. Change `imlink-firmware-interface`
 //! and [`device`](self) to make it your own.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -42,8 +42,9 @@ use imlink_device_client::embassy::EmbassyClock;
 use imlink_device_client::flash::FlashQueue;
 use imlink_device_client::{Client, Config, Error, Messages, NoopRawMutex, Rng, State, Storage};
 use log::{info, warn};
+use static_cell::{ConstStaticCell, StaticCell};
 
-pub use events::Flash;
+pub use events::{Flash, SharedFlash};
 pub use identity::{Identity, IdentityError, Texts, private_key, public_key};
 pub use imlink_firmware_interface as interface;
 pub use network::{Connection, Network};
@@ -81,21 +82,26 @@ pub struct StackUse {
 
 /// All memory of the client and its connection, about 4.5 KiB.
 pub struct Memory {
-    state: State<NoopRawMutex, EmbassyClock, 512, 256, 512, 128, 512>,
-    incoming: [u8; 1024],
-    outgoing: [u8; 512],
+    state: &'static mut ClientState,
+    incoming: &'static mut [u8],
+    outgoing: &'static mut [u8],
 }
+
+type ClientState = State<NoopRawMutex, EmbassyClock, 512, 256, 512, 128, 512>;
 
 impl Memory {
-    /// Fresh memory.
-    pub fn new() -> Self {
-        Self { state: State::new(EmbassyClock), incoming: [0; 1024], outgoing: [0; 512] }
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::new()
+    /// The memory of a board, which has one.
+    ///
+    /// # Panics
+    /// When it is taken twice.
+    // Not inlined: the stack that it needs to make it is given back before the device runs.
+    #[inline(never)]
+    pub fn take() -> Self {
+        static STATE: StaticCell<ClientState> = StaticCell::new();
+        static INCOMING: ConstStaticCell<[u8; 1024]> = ConstStaticCell::new([0; 1024]);
+        static OUTGOING: ConstStaticCell<[u8; 512]> = ConstStaticCell::new([0; 512]);
+        let state = STATE.init_with(|| State::new(EmbassyClock));
+        Self { state, incoming: INCOMING.take(), outgoing: OUTGOING.take() }
     }
 }
 
@@ -109,7 +115,7 @@ const LAST_BYTES: Duration = Duration::from_millis(500);
 /// `config` says who it is and where it goes; interface, resume and events are filled in here. With `flash` it knows
 /// after a power loss what it has done, and what it still has to tell.
 pub async fn run<R, L, T, F>(
-    memory: &mut Memory,
+    memory: Memory,
     stack: Stack<'_>,
     config: Config<'_>,
     rng: R,
@@ -124,8 +130,8 @@ where
 {
     let (records, queue) = keep(flash);
     let config = configured(config, &records, queue.as_ref()).await;
-    let network = Network::new(stack, &mut memory.incoming, &mut memory.outgoing);
-    match imlink_device_client::new(&mut memory.state, config, network, rng) {
+    let network = Network::new(stack, memory.incoming, memory.outgoing);
+    match imlink_device_client::new(memory.state, config, network, rng) {
         Ok(imlink_device_client::Device { mut runner, client, messages }) => {
             let connect = async || runner.run().await;
             let parts = (client, messages, queue);
@@ -177,7 +183,7 @@ pub struct Blobs<'a, I, S> {
 #[cfg(feature = "blob")]
 #[allow(clippy::too_many_arguments, reason = "what a board has, each of its own type")]
 pub async fn run_with_blobs<R, L, T, F>(
-    memory: &mut Memory,
+    memory: Memory,
     stack: Stack<'_>,
     config: Config<'_>,
     rng: R,
@@ -193,9 +199,9 @@ where
 {
     let (records, queue) = keep(flash);
     let config = configured(config, &records, queue.as_ref()).await;
-    let network = Network::new(stack, &mut memory.incoming, &mut memory.outgoing);
+    let network = Network::new(stack, memory.incoming, memory.outgoing);
     let Blobs { state, keys, mut sink, mut source } = blobs;
-    match imlink_device_client::new(&mut memory.state, config, network, rng) {
+    match imlink_device_client::new(memory.state, config, network, rng) {
         Ok(imlink_device_client::Device { runner, client, messages }) => {
             let (mut runner, blobs) = runner.with_blobs(state);
             let mut blobs = blobs.with_keys(keys);

@@ -13,6 +13,7 @@ pub(super) const COMMON: Files = files![
     ".cargo/config.toml",
     "app/Cargo.toml",
     "app/src/device.rs",
+    "app/src/events.rs",
     "app/src/identity.rs",
     "app/src/lib.rs",
     "app/src/network.rs",
@@ -86,8 +87,8 @@ const ESP32_C3: Files = files![
     "boards/esp32-c3/Cargo.toml",
     "boards/esp32-c3/build.rs",
     "boards/esp32-c3/partitions.csv",
+    "boards/esp32-c3/src/flash.rs",
     "boards/esp32-c3/src/main.rs",
-    "boards/esp32-c3/src/records.rs",
     "boards/esp32-c3/src/wifi.rs",
 ];
 

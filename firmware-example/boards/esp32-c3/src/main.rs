@@ -6,7 +6,7 @@
 #![no_std]
 #![no_main]
 
-mod records;
+mod flash;
 mod wifi;
 
 use embassy_executor::Spawner;
@@ -23,7 +23,7 @@ use imlink_firmware_app::{Board, Identity, Memory, StackUse, Texts, Thermometer}
 use log::{LevelFilter, error};
 use static_cell::StaticCell;
 
-use records::Records;
+use flash::Kept;
 
 // What the second stage of the chip's boot looks for.
 esp_bootloader_esp_idf::esp_app_desc!();
@@ -76,18 +76,16 @@ async fn main(spawner: Spawner) {
         stack_use: StackUse::default,
         reset: esp_hal::system::software_reset,
     };
-    device_on(stack, board, records::open(p.FLASH).await).await;
+    device_on(stack, board, flash::open(p.FLASH, &mut BoardRng).await).await;
 }
 
-async fn device_on(stack: Stack<'static>, board: Board<Output<'static>, ChipThermometer>, mut flash: Option<Records>) {
-    static MEMORY: StaticCell<Memory> = StaticCell::new();
-    let memory = MEMORY.init_with(Memory::new);
-    let identity = match Identity::read(IDENTITY, flash.as_mut(), &mut BoardRng).await {
+async fn device_on(stack: Stack<'static>, board: Board<Output<'static>, ChipThermometer>, mut kept: Option<Kept>) {
+    let memory = Memory::take();
+    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut BoardRng).await {
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let ended =
-        imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, flash.map(Into::into)).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, kept).await;
     error!("the device stopped: {ended}");
 }
 

@@ -1,5 +1,5 @@
 //! imlink's example firmware on ST's Nucleo-H743ZI2: STM32H743 with its own Ethernet, LED LD1 on PB0, the chip's own
-//! thermometer, the last two sectors of flash.
+//! thermometer, the last four sectors of flash.
 //!
 //! Compiled in CI's image, never run there. Set at build time: `IMLINK_DEVICE`, `IMLINK_ROUTE`, `IMLINK_ROUTE_KEY`, and
 //! `IMLINK_PRIVATE_KEY` unless the board is to draw its own. It logs by RTT, which `probe-rs run` shows.
@@ -16,9 +16,8 @@ use embassy_stm32::gpio::{Level, Output, Speed};
 use embassy_stm32::peripherals::{self, ADC3, ETH, ETH_SMA};
 use embassy_stm32::rng::{self, Rng as HardwareRng};
 use embassy_stm32::{Config as ChipConfig, bind_interrupts};
-use imlink_device_client::flash::FlashStore;
 use imlink_device_client::{Rng, RngError};
-use imlink_firmware_app::{Board, Identity, Memory, StackUse, Texts, Thermometer};
+use imlink_firmware_app::{Board, Flash as Kept, Identity, Memory, SharedFlash, StackUse, Texts, Thermometer};
 use log::{LevelFilter, error};
 use panic_reset as _;
 use static_cell::StaticCell;
@@ -29,7 +28,7 @@ bind_interrupts!(struct Irqs {
 });
 
 /// What survives a power loss, see `memory.x`: offsets in flash.
-const RECORDS: core::ops::Range<u32> = (2048 - 256) * 1024..2048 * 1024;
+const KEPT: core::ops::Range<u32> = (2048 - 512) * 1024..2048 * 1024;
 
 const IDENTITY: Texts = Texts {
     device: env!("IMLINK_DEVICE"),
@@ -39,7 +38,7 @@ const IDENTITY: Texts = Texts {
 };
 
 type Device = Ethernet<'static, ETH, GenericPhy<Sma<'static, ETH_SMA>>>;
-type Records = FlashStore<BlockingAsync<Flash<'static, Blocking>>>;
+type Chip = BlockingAsync<Flash<'static, Blocking>>;
 
 #[embassy_executor::task]
 async fn network(mut runner: Runner<'static, Device>) -> ! {
@@ -89,24 +88,24 @@ async fn main(spawner: Spawner) {
         stack_use: StackUse::default,
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
-    let flash = BlockingAsync::new(Flash::new_blocking(p.FLASH));
-    let records = FlashStore::open(flash, RECORDS).await.inspect_err(|why| error!("{why}"));
-    device_on(stack, board, BoardRng(rng), records.ok()).await;
+    static CHIP: StaticCell<SharedFlash<Chip>> = StaticCell::new();
+    let flash = CHIP.init(SharedFlash::new(BlockingAsync::new(Flash::new_blocking(p.FLASH))));
+    device_on(stack, board, BoardRng(rng), flash).await;
 }
 
 async fn device_on(
     stack: Stack<'static>,
     board: Board<Output<'static>, ChipThermometer>,
     mut rng: BoardRng,
-    mut flash: Option<Records>,
+    flash: &'static SharedFlash<Chip>,
 ) {
-    static MEMORY: StaticCell<Memory> = StaticCell::new();
-    let memory = MEMORY.init_with(Memory::new);
-    let identity = match Identity::read(IDENTITY, flash.as_mut(), &mut rng).await {
+    let memory = Memory::take();
+    let mut kept = Kept::open(flash, KEPT, &mut rng).await;
+    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut rng).await {
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, flash.map(Into::into)).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, kept).await;
     error!("the device stopped: {ended}");
 }
 

@@ -21,8 +21,7 @@ use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, FLASH, PIO0, USB};
 use embassy_rp::pio::{self, Pio};
 use embassy_rp::{bind_interrupts, dma, usb};
 use imlink_device_client::Rng;
-use imlink_device_client::flash::FlashStore;
-use imlink_firmware_app::{Board, Identity, Memory, StackUse, Texts, Thermometer};
+use imlink_firmware_app::{Board, Flash as Kept, Identity, Memory, SharedFlash, StackUse, Texts, Thermometer};
 use log::{LevelFilter, error};
 use panic_reset as _;
 use portable_atomic as _;
@@ -41,7 +40,9 @@ bind_interrupts!(struct Irqs {
 /// Bytes of the flash chip.
 const FLASH_SIZE: usize = 2 * 1024 * 1024;
 /// What survives a power loss, see `memory.x`.
-const RECORDS: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SIZE as u32;
+const KEPT: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SIZE as u32;
+
+type FlashChip = Flash<'static, FLASH, FlashAsync, FLASH_SIZE>;
 
 const IDENTITY: Texts = Texts {
     device: env!("IMLINK_DEVICE"),
@@ -83,7 +84,8 @@ async fn main(spawner: Spawner) {
         p.PIN_29,
         dma::Channel::new(p.DMA_CH0, Irqs),
     );
-    let flash = Flash::<FLASH, FlashAsync, FLASH_SIZE>::new(p.FLASH, p.DMA_CH1, Irqs);
+    static FLASH_CHIP: StaticCell<SharedFlash<FlashChip>> = StaticCell::new();
+    let flash = FLASH_CHIP.init(SharedFlash::new(FlashChip::new(p.FLASH, p.DMA_CH1, Irqs)));
 
     let (device, mut control, chip) = wifi::start(Output::new(p.PIN_23, Level::Low), wires).await;
     if let Ok(radio) = radio(chip) {
@@ -112,21 +114,17 @@ async fn main(spawner: Spawner) {
         stack_use: StackUse::default,
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
-    device_on(stack, board, FlashStore::open(flash, RECORDS).await.inspect_err(|why| error!("{why}")).ok()).await;
+    device_on(stack, board, flash).await;
 }
 
-async fn device_on(
-    stack: Stack<'static>,
-    board: Board<Led, ChipThermometer>,
-    mut flash: Option<FlashStore<Flash<'static, FLASH, FlashAsync, FLASH_SIZE>>>,
-) {
-    static MEMORY: StaticCell<Memory> = StaticCell::new();
-    let memory = MEMORY.init_with(Memory::new);
-    let identity = match Identity::read(IDENTITY, flash.as_mut(), &mut Noise).await {
+async fn device_on(stack: Stack<'static>, board: Board<Led, ChipThermometer>, flash: &'static SharedFlash<FlashChip>) {
+    let memory = Memory::take();
+    let mut kept = Kept::open(flash, KEPT, &mut Noise).await;
+    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut Noise).await {
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash.map(Into::into)).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, kept).await;
     error!("the device stopped: {ended}");
 }
 

@@ -98,8 +98,7 @@ async fn network(mut runner: Runner<'static, Lan9118>) -> ! {
 
 #[embassy_executor::task]
 async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
-    static MEMORY: StaticCell<Memory> = StaticCell::new();
-    let memory = MEMORY.init_with(Memory::new);
+    let memory = Memory::take();
     let mut flash = if arguments.has_flash { open().await } else { None };
     let board = Board { led: Led, thermometer: Tmp105, stack_use: stack::measure, reset: host::reset };
     let own_key;
@@ -121,15 +120,20 @@ async fn device(stack: Stack<'static>, arguments: &'static Arguments) {
         }
     };
     let config = arguments.config(private_key);
-    static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
-    let transfers = TRANSFERS.init_with(BlobState::new);
     // Images go there, and what went there can be fetched. Both are the same flash.
     let partition = || Partition::new(MemoryFlash::new(), MemoryFlash::IMAGE, "image");
     let (Ok(sink), Ok(source)) = (partition(), partition()) else { host::exit(false) };
-    let blobs = Blobs { state: transfers, keys: &arguments.update_keys, sink, source };
+    let blobs = Blobs { state: transfers(), keys: &arguments.update_keys, sink, source };
     let ended = imlink_firmware_app::run_with_blobs(memory, stack, config, HostRng, board, flash, blobs).await;
     error!("the device stopped: {ended}");
     host::exit(false);
+}
+
+/// Memory of transfers. Not inlined, as `Memory::take`.
+#[inline(never)]
+fn transfers() -> &'static BlobState<NoopRawMutex> {
+    static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
+    TRANSFERS.init_with(BlobState::new)
 }
 
 /// What the board keeps, in two ranges of the same flash.

@@ -24,8 +24,7 @@ use embassy_rp::{bind_interrupts, dma, usb};
 use embassy_time::Delay;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use imlink_device_client::Rng;
-use imlink_device_client::flash::FlashStore;
-use imlink_firmware_app::{Board, Identity, Memory, StackUse, Texts, Thermometer};
+use imlink_firmware_app::{Board, Flash as Kept, Identity, Memory, SharedFlash, StackUse, Texts, Thermometer};
 use log::{LevelFilter, error};
 use panic_reset as _;
 use portable_atomic as _;
@@ -42,7 +41,9 @@ bind_interrupts!(struct Irqs {
 /// Bytes of the flash chip.
 const FLASH_SIZE: usize = 2 * 1024 * 1024;
 /// What survives a power loss, see `memory-plain.x`.
-const RECORDS: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SIZE as u32;
+const KEPT: core::ops::Range<u32> = (FLASH_SIZE - 64 * 1024) as u32..FLASH_SIZE as u32;
+
+type FlashChip = Flash<'static, FLASH, FlashAsync, FLASH_SIZE>;
 
 const IDENTITY: Texts = Texts {
     device: env!("IMLINK_DEVICE"),
@@ -81,7 +82,8 @@ async fn main(spawner: Spawner) {
     let spi = Spi::new(p.SPI0, p.PIN_18, p.PIN_19, p.PIN_16, p.DMA_CH0, p.DMA_CH1, Irqs, spi);
     let Ok(wires) = ExclusiveDevice::new(spi, Output::new(p.PIN_17, Level::High), Delay);
     let (interrupt, reset) = (Input::new(p.PIN_21, Pull::Up), Output::new(p.PIN_20, Level::High));
-    let flash = Flash::<FLASH, FlashAsync, FLASH_SIZE>::new(p.FLASH, p.DMA_CH2, Irqs);
+    static FLASH_CHIP: StaticCell<SharedFlash<FlashChip>> = StaticCell::new();
+    let flash = FLASH_CHIP.init(SharedFlash::new(FlashChip::new(p.FLASH, p.DMA_CH2, Irqs)));
 
     static CHIP: StaticCell<State<4, 4>> = StaticCell::new();
     let started = embassy_net_wiznet::new(address(), CHIP.init(State::new()), wires, interrupt, reset).await;
@@ -112,7 +114,7 @@ async fn main(spawner: Spawner) {
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
     #[cfg(not(feature = "update"))]
-    device_on(stack, board, FlashStore::open(flash, RECORDS).await.inspect_err(|why| error!("{why}")).ok()).await;
+    device_on(stack, board, flash).await;
     #[cfg(feature = "update")]
     {
         if let Ok(watch) = watch(p.WATCHDOG) {
@@ -138,61 +140,54 @@ async fn watch(watchdog: embassy_rp::Peri<'static, embassy_rp::peripherals::WATC
 async fn updatable_on(
     stack: Stack<'static>,
     board: Board<Output<'static>, ChipThermometer>,
-    flash: Flash<'static, FLASH, FlashAsync, FLASH_SIZE>,
+    flash: &'static SharedFlash<FlashChip>,
 ) {
-    use embassy_embedded_hal::flash::partition::Partition;
-    use embassy_sync::mutex::Mutex;
-    use imlink_device_client::NoopRawMutex;
-    use imlink_device_client::blob::{BlobState, Nothing};
+    use imlink_device_client::blob::Nothing;
     use imlink_firmware_app::{Blobs, public_key};
 
-    static MEMORY: StaticCell<Memory> = StaticCell::new();
-    static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
-    static CHIP: StaticCell<Mutex<NoopRawMutex, Flash<'static, FLASH, FlashAsync, FLASH_SIZE>>> = StaticCell::new();
     static WORD: StaticCell<[u8; 4]> = StaticCell::new();
-    let memory = MEMORY.init_with(Memory::new);
-    let flash = CHIP.init(Mutex::new(flash));
-    let len = RECORDS.end - RECORDS.start;
-    let records = FlashStore::open(Partition::new(flash, RECORDS.start, len), 0..len).await;
-    let mut records = records.inspect_err(|why| error!("{why}")).ok();
-    let identity = match Identity::read(IDENTITY, records.as_mut(), &mut Noise).await {
+    let memory = Memory::take();
+    let mut kept = Kept::open(flash, KEPT, &mut Noise).await;
+    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut Noise).await {
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
     // Without a key of its form no image is taken.
     let update_key = option_env!("IMLINK_UPDATE_KEY").and_then(public_key).map(|key| [key]);
     let blobs = Blobs {
-        state: TRANSFERS.init_with(BlobState::new),
+        state: transfers(),
         keys: update_key.as_ref().map_or(&[], |key| key.as_slice()),
         sink: update::Updates::new(flash, WORD.init([0; 4])),
         source: Nothing,
     };
-    let ended = imlink_firmware_app::run_with_blobs(
-        memory,
-        stack,
-        identity.config(),
-        Noise,
-        board,
-        records.map(Into::into),
-        blobs,
-    )
-    .await;
+    let ended = imlink_firmware_app::run_with_blobs(memory, stack, identity.config(), Noise, board, kept, blobs).await;
     error!("the device stopped: {ended}");
+}
+
+/// Memory of transfers. Not inlined, as `Memory::take`.
+#[cfg(feature = "update")]
+#[inline(never)]
+fn transfers() -> &'static imlink_device_client::blob::BlobState<imlink_device_client::NoopRawMutex> {
+    use imlink_device_client::NoopRawMutex;
+    use imlink_device_client::blob::BlobState;
+
+    static TRANSFERS: StaticCell<BlobState<NoopRawMutex>> = StaticCell::new();
+    TRANSFERS.init_with(BlobState::new)
 }
 
 #[cfg(not(feature = "update"))]
 async fn device_on(
     stack: Stack<'static>,
     board: Board<Output<'static>, ChipThermometer>,
-    mut flash: Option<FlashStore<Flash<'static, FLASH, FlashAsync, FLASH_SIZE>>>,
+    flash: &'static SharedFlash<FlashChip>,
 ) {
-    static MEMORY: StaticCell<Memory> = StaticCell::new();
-    let memory = MEMORY.init_with(Memory::new);
-    let identity = match Identity::read(IDENTITY, flash.as_mut(), &mut Noise).await {
+    let memory = Memory::take();
+    let mut kept = Kept::open(flash, KEPT, &mut Noise).await;
+    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut Noise).await {
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
     };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, flash.map(Into::into)).await;
+    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, kept).await;
     error!("the device stopped: {ended}");
 }
 

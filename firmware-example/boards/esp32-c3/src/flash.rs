@@ -3,23 +3,29 @@
 use core::ops::Range;
 
 use embassy_embedded_hal::adapter::BlockingAsync;
+use embassy_embedded_hal::flash::partition::Partition;
 use esp_bootloader_esp_idf::partitions::{PARTITION_TABLE_MAX_LEN, read_partition_table};
 use esp_hal::peripherals::FLASH;
 use esp_storage::FlashStorage;
-use imlink_device_client::flash::FlashStore;
+use imlink_device_client::{NoopRawMutex, Rng};
+use imlink_firmware_app::{Flash, SharedFlash};
 use log::error;
+use static_cell::StaticCell;
+
+type Chip = BlockingAsync<FlashStorage<'static>>;
 
 /// What survives a power loss.
-pub(crate) type Records = FlashStore<BlockingAsync<FlashStorage<'static>>>;
+pub(crate) type Kept = Flash<Partition<'static, NoopRawMutex, Chip>>;
 
-/// Opens the records; the board works without, and keeps nothing.
-pub(crate) async fn open(flash: FLASH<'static>) -> Option<Records> {
+/// Opens what survives a power loss; the board works without, and keeps nothing.
+pub(crate) async fn open(flash: FLASH<'static>, rng: &mut impl Rng) -> Option<Kept> {
+    static CHIP: StaticCell<SharedFlash<Chip>> = StaticCell::new();
     let mut flash = FlashStorage::new(flash);
     let Some(range) = find(&mut flash) else {
         error!("there is no partition `records` in flash: give espflash --partition-table partitions.csv");
         return None;
     };
-    FlashStore::open(BlockingAsync::new(flash), range).await.inspect_err(|why| error!("{why}")).ok()
+    Flash::open(CHIP.init(SharedFlash::new(BlockingAsync::new(flash))), range, rng).await
 }
 
 /// Where the partition lies, by the table in flash.
