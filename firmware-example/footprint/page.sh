@@ -6,7 +6,7 @@ page() {
 
 Written by \`firmware-example/footprint/measure --write\`; \`./test firmware\` checks thumbv7m against its limits. \`client\` is
 the client over plain links, \`seal\` adds Noise (login and attach), \`flash\` adds to that the cursor and records in flash,
-\`blob\` transfers: signed images into a partition, and files the other way.
+\`queue\` to that the events in flash; \`blob\` is \`flash\` and transfers: signed images into a partition, and files the other way.
 
 ## Flash and static RAM
 
@@ -61,6 +61,13 @@ $rows
 \`-Zbuild-std-features=optimize_for_size\`, where \`core\` is built with the image, would take another 0, 208 and 212 bytes off
 client, seal and flash on thumbv7m (November 2026); the figures here are without it.
 
+What carries the bytes is apart from these: a board without a network of its own links it beside them. On \`thumbv7m-none-eabi\`, with
+1.5 KiB of buffers for one connection; the driver, whose functions are outside, is not in it:
+
+| network | flash | static RAM | futures |
+|---|---|---|---|
+$network_row
+
 ## The same job by others
 
 A lamp over MQTT 5: it connects, logs in, subscribes, carries out commands at QoS 1 and acknowledges them, publishes an event
@@ -72,7 +79,7 @@ links. Where a client has its state (a static, or the future) is its own affair:
 | client | link | flash | static RAM | futures | calls that can panic |
 |---|---|---|---|---|---|
 $own_rows$peer_rows
-\`psk\` and \`cert\` are TLS 1.3 by embedded-tls $(peer_version embedded-tls) (AES-128-GCM, P-256). With \`psk\` the device and the broker have one
+\`psk\` and \`cert\` are TLS 1.3 by embedded-tls $(locked_version embedded-tls peers/Cargo.lock) (AES-128-GCM, P-256). With \`psk\` the device and the broker have one
 secret; with \`cert\` the device checks the broker's certificate (ECDSA over P-256, no dates, for want of a clock) and says who
 it is by a password. Its memory for records holds what the device asks the broker to keep to (\`max_fragment_length\`: 1,024
 bytes, with certificates 2,048); with a broker that does not know this extension it has to be 16,640.

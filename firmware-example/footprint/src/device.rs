@@ -3,7 +3,7 @@
 use core::future::poll_fn;
 use core::net::{IpAddr, SocketAddr};
 use core::pin::pin;
-use core::task::{Context, Poll, Waker};
+use core::task::Poll;
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
@@ -186,14 +186,6 @@ pub(crate) async fn device() {
         connect.as_mut().poll(cx).map(drop)
     })
     .await;
-}
-
-/// One round of it.
-pub(crate) fn run() -> usize {
-    let mut run = pin!(device());
-    let mut context = Context::from_waker(Waker::noop());
-    while run.as_mut().poll(&mut context).is_pending() {}
-    size_of_val(&*run)
 }
 
 #[cfg(feature = "flash")]

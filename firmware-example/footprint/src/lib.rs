@@ -6,27 +6,44 @@
 
 #[cfg(feature = "client")]
 mod device;
+#[cfg(feature = "network")]
+mod network;
 
 /// What a board's start-up code would call. Without the client: what every image has.
 #[unsafe(no_mangle)]
 pub extern "C" fn device_main() -> usize {
     #[cfg(feature = "client")]
-    return device::run();
-    #[cfg(not(feature = "client"))]
+    return run(device::device());
+    #[cfg(feature = "network")]
+    return run(network::device());
+    #[cfg(not(any(feature = "client", feature = "network")))]
     0
 }
 
+/// What an executor does.
+#[cfg(any(feature = "client", feature = "network"))]
+fn run(device: impl Future) -> usize {
+    let mut device = core::pin::pin!(device);
+    let mut context = core::task::Context::from_waker(core::task::Waker::noop());
+    while device.as_mut().poll(&mut context).is_pending() {}
+    size_of_val(&*device)
+}
+
 /// Bytes of the device's future, which an executor places for its tasks.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "network"))]
 const FUTURE_LEN: usize = {
     const fn len<F>(_: fn() -> F) -> usize {
         size_of::<F>()
     }
-    len(device::device)
+    #[cfg(feature = "client")]
+    let len = len(device::device);
+    #[cfg(feature = "network")]
+    let len = len(network::device);
+    len
 };
 
 /// As long as that future; the script reads its length, and does not link it.
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "network"))]
 #[unsafe(no_mangle)]
 static DEVICE_FUTURE: [u8; FUTURE_LEN] = [0; FUTURE_LEN];
 

@@ -17,7 +17,7 @@ use crate::{DEVICE, attached};
 /// Commands of the test of order.
 const COMMANDS: u32 = 1000;
 /// Most bytes of stack the whole firmware may use: main stack, interrupts, network, client and transfers of blobs.
-const STACK_MAX: u32 = 19 * 1024;
+const STACK_MAX: u32 = 18 * 1024;
 
 #[tokio::test]
 async fn a_board_acknowledges_its_first_command_soon_after_power_on() {
