@@ -63,8 +63,10 @@ async fn an_idle_day_is_heartbeats_and_a_renewed_lease() {
     let late = idle.as_secs_f64() - announced(&frames).as_secs_f64();
     assert!((-400.0..3600.0).contains(&late), "{idle:?} passed, {:?} were announced", announced(&frames));
     assert_eq!(log.matches("attached, epoch").count(), 1, "{log}");
-    let before_plug = log.split("network is down").next().unwrap_or_default();
-    assert!(!before_plug.contains("connection ended"), "{log}");
+    // Its first tries may be too slow for a clock that runs so fast; from then on nothing ends.
+    let since = log.split("attached, epoch").nth(1).unwrap_or_default();
+    let attached = since.split("network is down").next().unwrap_or_default();
+    assert!(!attached.contains("connection ended"), "{log}");
     assert_eq!(other, 0, "packets that are neither TCP nor address resolution nor DHCP");
     let dhcp = packets.iter().filter(|packet| packet.kind == Kind::Dhcp { is_from_board: true }).count();
     // Two at the start. QEMU gives leases of a day, which are renewed at their half: here once, or twice at the end.
