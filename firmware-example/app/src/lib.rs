@@ -23,6 +23,7 @@ mod device;
 mod events;
 mod identity;
 mod network;
+mod noise;
 mod records;
 
 use core::cell::{Cell, RefCell};
@@ -41,13 +42,14 @@ use imlink_device_client::blob::{BlobSink, BlobSource, BlobState, Partition};
 use imlink_device_client::embassy::EmbassyClock;
 use imlink_device_client::flash::FlashQueue;
 use imlink_device_client::{Client, Config, Error, Messages, NoopRawMutex, Rng, State, Storage};
-use log::{info, warn};
+use log::{error, info, warn};
 use static_cell::{ConstStaticCell, StaticCell};
 
 pub use events::{Flash, SharedFlash};
 pub use identity::{Identity, IdentityError, Texts, private_key, public_key};
 pub use imlink_firmware_interface as interface;
 pub use network::{Connection, Network};
+pub use noise::hashed;
 
 use device::Device;
 use events::Events;
@@ -154,6 +156,27 @@ async fn configured<'a, F: NorFlash>(
 ) -> Config<'a> {
     let (resume, events) = (records.resume().await, queue.map(FlashQueue::start));
     Config { interface: interface::BOARD, resume, events, ..config }
+}
+
+/// The same for a board whose image says who it is. Logs why it stops.
+pub async fn start<R, L, T, F>(
+    texts: Texts,
+    stack: Stack<'_>,
+    mut rng: R,
+    board: Board<L, T>,
+    mut flash: Option<Flash<F>>,
+) where
+    R: Rng,
+    L: OutputPin,
+    T: Thermometer,
+    F: NorFlash,
+{
+    let identity = match Identity::read(texts, flash.as_mut().map(|flash| &mut flash.records), &mut rng).await {
+        Ok(identity) => identity,
+        Err(why) => return error!("{why}"),
+    };
+    let ended = run(Memory::take(), stack, identity.config(), rng, board, flash).await;
+    error!("the device stopped: {ended}");
 }
 
 /// Where firmware images go.

@@ -17,6 +17,7 @@ pub(super) const COMMON: Files = files![
     "app/src/identity.rs",
     "app/src/lib.rs",
     "app/src/network.rs",
+    "app/src/noise.rs",
     "app/src/records.rs",
     "interface/Cargo.toml",
     "interface/src/lib.rs",
@@ -56,7 +57,6 @@ const W5500_EVB_PICO: Files = files![
     "boards/w5500-evb-pico/memory-plain.x",
     "boards/w5500-evb-pico/memory-update.x",
     "boards/w5500-evb-pico/src/main.rs",
-    "boards/w5500-evb-pico/src/noise.rs",
     "boards/w5500-evb-pico/src/update.rs",
 ];
 
@@ -77,7 +77,6 @@ const PICO_W: Files = files![
     "boards/pico-w/memory.x",
     "boards/pico-w/nvram.txt",
     "boards/pico-w/src/main.rs",
-    "boards/pico-w/src/noise.rs",
     "boards/pico-w/src/wifi.rs",
 ];
 

@@ -15,7 +15,7 @@ use static_cell::StaticCell;
 type Chip = BlockingAsync<FlashStorage<'static>>;
 
 /// What survives a power loss.
-pub(crate) type Kept = Flash<Partition<'static, NoopRawMutex, Chip>>;
+type Kept = Flash<Partition<'static, NoopRawMutex, Chip>>;
 
 /// Opens what survives a power loss; the board works without, and keeps nothing.
 pub(crate) async fn open(flash: FLASH<'static>, rng: &mut impl Rng) -> Option<Kept> {

@@ -10,7 +10,7 @@ mod flash;
 mod wifi;
 
 use embassy_executor::Spawner;
-use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
+use embassy_net::{Config as NetConfig, Runner, StackResources};
 use esp_backtrace as _;
 use esp_hal::clock::CpuClock;
 use esp_hal::gpio::{Level, Output, OutputConfig};
@@ -19,11 +19,9 @@ use esp_hal::timer::timg::TimerGroup;
 use esp_hal::tsens::TemperatureSensor;
 use esp_radio::wifi::Interface;
 use imlink_device_client::{Rng, RngError};
-use imlink_firmware_app::{Board, Identity, Memory, StackUse, Texts, Thermometer};
+use imlink_firmware_app::{Board, StackUse, Texts, Thermometer};
 use log::{LevelFilter, error};
 use static_cell::StaticCell;
-
-use flash::Kept;
 
 // What the second stage of the chip's boot looks for.
 esp_bootloader_esp_idf::esp_app_desc!();
@@ -76,17 +74,8 @@ async fn main(spawner: Spawner) {
         stack_use: StackUse::default,
         reset: esp_hal::system::software_reset,
     };
-    device_on(stack, board, flash::open(p.FLASH, &mut BoardRng).await).await;
-}
-
-async fn device_on(stack: Stack<'static>, board: Board<Output<'static>, ChipThermometer>, mut kept: Option<Kept>) {
-    let memory = Memory::take();
-    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut BoardRng).await {
-        Ok(identity) => identity,
-        Err(why) => return error!("{why}"),
-    };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), BoardRng, board, kept).await;
-    error!("the device stopped: {ended}");
+    let kept = flash::open(p.FLASH, &mut BoardRng).await;
+    imlink_firmware_app::start(IDENTITY, stack, BoardRng, board, kept).await;
 }
 
 /// What `esp-backtrace` calls after it has told of a panic.

@@ -8,7 +8,7 @@
 
 use embassy_embedded_hal::adapter::BlockingAsync;
 use embassy_executor::Spawner;
-use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
+use embassy_net::{Config as NetConfig, Runner, StackResources};
 use embassy_stm32::adc::{Adc, SampleTime, Temperature};
 use embassy_stm32::eth::{self, Ethernet, GenericPhy, PacketQueue, Sma};
 use embassy_stm32::flash::{Blocking, Flash};
@@ -17,8 +17,8 @@ use embassy_stm32::peripherals::{self, ADC3, ETH, ETH_SMA};
 use embassy_stm32::rng::{self, Rng as HardwareRng};
 use embassy_stm32::{Config as ChipConfig, bind_interrupts};
 use imlink_device_client::{Rng, RngError};
-use imlink_firmware_app::{Board, Flash as Kept, Identity, Memory, SharedFlash, StackUse, Texts, Thermometer};
-use log::{LevelFilter, error};
+use imlink_firmware_app::{Board, Flash as Kept, SharedFlash, StackUse, Texts, Thermometer};
+use log::LevelFilter;
 use panic_reset as _;
 use static_cell::StaticCell;
 
@@ -90,23 +90,9 @@ async fn main(spawner: Spawner) {
     };
     static CHIP: StaticCell<SharedFlash<Chip>> = StaticCell::new();
     let flash = CHIP.init(SharedFlash::new(BlockingAsync::new(Flash::new_blocking(p.FLASH))));
-    device_on(stack, board, BoardRng(rng), flash).await;
-}
-
-async fn device_on(
-    stack: Stack<'static>,
-    board: Board<Output<'static>, ChipThermometer>,
-    mut rng: BoardRng,
-    flash: &'static SharedFlash<Chip>,
-) {
-    let memory = Memory::take();
-    let mut kept = Kept::open(flash, KEPT, &mut rng).await;
-    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut rng).await {
-        Ok(identity) => identity,
-        Err(why) => return error!("{why}"),
-    };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), rng, board, kept).await;
-    error!("the device stopped: {ended}");
+    let mut rng = BoardRng(rng);
+    let kept = Kept::open(flash, KEPT, &mut rng).await;
+    imlink_firmware_app::start(IDENTITY, stack, rng, board, kept).await;
 }
 
 /// 400 MHz, and the oscillator of the random number generator.

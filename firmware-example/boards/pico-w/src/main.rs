@@ -7,27 +7,26 @@
 #![no_std]
 #![no_main]
 
-mod noise;
 mod wifi;
 
 use cyw43::NetDriver;
 use cyw43_pio::{DEFAULT_CLOCK_DIVIDER, PioSpi};
 use embassy_executor::Spawner;
-use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
+use embassy_net::{Config as NetConfig, Runner, StackResources};
 use embassy_rp::adc::{self, Adc, Channel};
+use embassy_rp::clocks::RoscRng;
 use embassy_rp::flash::{Async as FlashAsync, Flash};
 use embassy_rp::gpio::{Level, Output};
 use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, FLASH, PIO0, USB};
 use embassy_rp::pio::{self, Pio};
 use embassy_rp::{bind_interrupts, dma, usb};
-use imlink_device_client::Rng;
-use imlink_firmware_app::{Board, Flash as Kept, Identity, Memory, SharedFlash, StackUse, Texts, Thermometer};
-use log::{LevelFilter, error};
+use imlink_device_client::{Rng, RngError};
+use imlink_firmware_app::{Board, Flash as Kept, SharedFlash, StackUse, Texts, Thermometer};
+use log::LevelFilter;
 use panic_reset as _;
 use portable_atomic as _;
 use static_cell::StaticCell;
 
-use noise::Noise;
 use wifi::{Chip, Led};
 
 bind_interrupts!(struct Irqs {
@@ -114,18 +113,18 @@ async fn main(spawner: Spawner) {
         stack_use: StackUse::default,
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
-    device_on(stack, board, flash).await;
+    let kept = Kept::open(flash, KEPT, &mut Noise).await;
+    imlink_firmware_app::start(IDENTITY, stack, Noise, board, kept).await;
 }
 
-async fn device_on(stack: Stack<'static>, board: Board<Led, ChipThermometer>, flash: &'static SharedFlash<FlashChip>) {
-    let memory = Memory::take();
-    let mut kept = Kept::open(flash, KEPT, &mut Noise).await;
-    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut Noise).await {
-        Ok(identity) => identity,
-        Err(why) => return error!("{why}"),
-    };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, kept).await;
-    error!("the device stopped: {ended}");
+/// The ring oscillator's noise, hashed: its bits lean to one side, and are read faster than they change (RP2040 datasheet
+/// 2.17.5). The RP2040 has no better source; where keys are worth an attack, make them on a host.
+struct Noise;
+
+impl Rng for Noise {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RngError> {
+        imlink_firmware_app::hashed(|piece| RoscRng.fill_bytes(piece), bytes)
+    }
 }
 
 /// The thermometer of the RP2040.

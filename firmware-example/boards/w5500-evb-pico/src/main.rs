@@ -7,15 +7,15 @@
 #![no_std]
 #![no_main]
 
-mod noise;
 #[cfg(feature = "update")]
 mod update;
 
 use embassy_executor::Spawner;
-use embassy_net::{Config as NetConfig, Runner, Stack, StackResources};
+use embassy_net::{Config as NetConfig, Runner, StackResources};
 use embassy_net_wiznet::chip::W5500;
 use embassy_net_wiznet::{Device, State};
 use embassy_rp::adc::{self, Adc, Channel};
+use embassy_rp::clocks::RoscRng;
 use embassy_rp::flash::{Async as FlashAsync, Flash};
 use embassy_rp::gpio::{Input, Level, Output, Pull};
 use embassy_rp::peripherals::{DMA_CH0, DMA_CH1, DMA_CH2, FLASH, SPI0, USB};
@@ -23,14 +23,12 @@ use embassy_rp::spi::{Async, Config as SpiConfig, Spi};
 use embassy_rp::{bind_interrupts, dma, usb};
 use embassy_time::Delay;
 use embedded_hal_bus::spi::ExclusiveDevice;
-use imlink_device_client::Rng;
-use imlink_firmware_app::{Board, Flash as Kept, Identity, Memory, SharedFlash, StackUse, Texts, Thermometer};
-use log::{LevelFilter, error};
+use imlink_device_client::{Rng, RngError};
+use imlink_firmware_app::{Board, Flash as Kept, SharedFlash, StackUse, Texts, Thermometer};
+use log::LevelFilter;
 use panic_reset as _;
 use portable_atomic as _;
 use static_cell::StaticCell;
-
-use noise::Noise;
 
 bind_interrupts!(struct Irqs {
     DMA_IRQ_0 => dma::InterruptHandler<DMA_CH0>, dma::InterruptHandler<DMA_CH1>, dma::InterruptHandler<DMA_CH2>;
@@ -113,14 +111,15 @@ async fn main(spawner: Spawner) {
         stack_use: StackUse::default,
         reset: cortex_m::peripheral::SCB::sys_reset,
     };
+    let kept = Kept::open(flash, KEPT, &mut Noise).await;
     #[cfg(not(feature = "update"))]
-    device_on(stack, board, flash).await;
+    imlink_firmware_app::start(IDENTITY, stack, Noise, board, kept).await;
     #[cfg(feature = "update")]
     {
         if let Ok(watch) = watch(p.WATCHDOG) {
             spawner.spawn(watch);
         }
-        updatable_on(stack, board, flash).await;
+        updatable_on(stack, board, flash, kept).await;
     }
 }
 
@@ -138,16 +137,17 @@ async fn watch(watchdog: embassy_rp::Peri<'static, embassy_rp::peripherals::WATC
 /// The same with firmware updates: one flash for records and images.
 #[cfg(feature = "update")]
 async fn updatable_on(
-    stack: Stack<'static>,
+    stack: embassy_net::Stack<'static>,
     board: Board<Output<'static>, ChipThermometer>,
     flash: &'static SharedFlash<FlashChip>,
+    mut kept: Option<Kept<impl embedded_storage_async::nor_flash::NorFlash>>,
 ) {
     use imlink_device_client::blob::Nothing;
-    use imlink_firmware_app::{Blobs, public_key};
+    use imlink_firmware_app::{Blobs, Identity, Memory, public_key};
+    use log::error;
 
     static WORD: StaticCell<[u8; 4]> = StaticCell::new();
     let memory = Memory::take();
-    let mut kept = Kept::open(flash, KEPT, &mut Noise).await;
     let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut Noise).await {
         Ok(identity) => identity,
         Err(why) => return error!("{why}"),
@@ -175,28 +175,22 @@ fn transfers() -> &'static imlink_device_client::blob::BlobState<imlink_device_c
     TRANSFERS.init_with(BlobState::new)
 }
 
-#[cfg(not(feature = "update"))]
-async fn device_on(
-    stack: Stack<'static>,
-    board: Board<Output<'static>, ChipThermometer>,
-    flash: &'static SharedFlash<FlashChip>,
-) {
-    let memory = Memory::take();
-    let mut kept = Kept::open(flash, KEPT, &mut Noise).await;
-    let identity = match Identity::read(IDENTITY, kept.as_mut().map(|kept| &mut kept.records), &mut Noise).await {
-        Ok(identity) => identity,
-        Err(why) => return error!("{why}"),
-    };
-    let ended = imlink_firmware_app::run(memory, stack, identity.config(), Noise, board, kept).await;
-    error!("the device stopped: {ended}");
-}
-
 /// A MAC address of those that nobody is given, from the device id: the board has none of its own.
 fn address() -> [u8; 6] {
     let hash =
         IDENTITY.device.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let [a, b, c, d] = hash.to_le_bytes();
     [0x02, 0x00, a, b, c, d]
+}
+
+/// The ring oscillator's noise, hashed: its bits lean to one side, and are read faster than they change (RP2040 datasheet
+/// 2.17.5). The RP2040 has no better source; where keys are worth an attack, make them on a host.
+struct Noise;
+
+impl Rng for Noise {
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RngError> {
+        imlink_firmware_app::hashed(|piece| RoscRng.fill_bytes(piece), bytes)
+    }
 }
 
 /// The thermometer of the RP2040.
