@@ -119,7 +119,7 @@ impl<'a, S: Storage> Client<'a, S> {
     }
 
     /// Puts an event into the queue, where it stays until it is stored, connected or not. A power loss empties the
-    /// queue; [`kept_in`](Self::kept_in) (feature `flash`) is for events that outlive it.
+    /// queue; `kept_in` (feature `flash`) is for events that outlive it.
     pub fn publish(&self, key: Key, payload: &[u8]) -> Result<(), PublishError> {
         self.shared.with(|_, core| publish(core, key, payload))
     }

@@ -65,9 +65,10 @@ impl Pace {
         next.max(FLOOR_MS).min(asked_ms)
     }
 
-    /// Whether the path may not survive a silence as long as this.
+    /// Whether the path may not survive a silence as long as this. The first interval is no try: a path whose answers
+    /// take longer than a try waits for them would never get further.
     pub(super) fn is_tried(&self, silence_ms: u32) -> bool {
-        self.kind == Pacing::Adaptive && silence_ms > self.survived_ms
+        self.kind == Pacing::Adaptive && silence_ms > self.survived_ms.max(FLOOR_MS)
     }
 
     /// A `Ping` after this silence was answered.
@@ -83,7 +84,7 @@ impl Pace {
         if self.kind == Pacing::Server || silence_ms < FLOOR_MS {
             return;
         }
-        if !self.is_tried(silence_ms) {
+        if silence_ms <= self.survived_ms {
             if !core::mem::replace(&mut self.is_doubted, true) {
                 return;
             }
@@ -157,6 +158,15 @@ mod tests {
         let settled = *found.last().unwrap();
         assert!((60..100).contains(&settled), "{found:?}");
         assert!(found.iter().filter(|interval| **interval >= 100).count() == 5, "{found:?}");
+    }
+
+    #[test]
+    fn the_first_interval_is_judged_as_any_and_a_longer_one_at_once() {
+        let mut pace = Pace::new(Pacing::Adaptive);
+        assert!(!pace.is_tried(60_000) && pace.is_tried(60_001));
+        pace.handle_survived(120_000);
+        assert!(!pace.is_tried(120_000) && pace.is_tried(120_001));
+        assert!(!Pace::new(Pacing::Server).is_tried(300_000));
     }
 
     #[test]
