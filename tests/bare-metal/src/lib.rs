@@ -5,13 +5,13 @@
 #![no_std]
 
 use core::future::Future;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::pin::pin;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Context, Waker};
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
-use embedded_nal_async::TcpConnect;
+use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use imlink_device_client::{Clock, Config, Instant, NoopRawMutex, Rng, RngError, State, interface};
 
 interface! {
@@ -32,6 +32,18 @@ impl TcpConnect for NoNetwork {
 
     async fn connect<'a>(&'a self, _: SocketAddr) -> Result<NoConnection, ErrorKind> {
         Err(ErrorKind::NotConnected)
+    }
+}
+
+impl Dns for NoNetwork {
+    type Error = ErrorKind;
+
+    async fn get_host_by_name(&self, _: &str, _: AddrType) -> Result<IpAddr, ErrorKind> {
+        Err(ErrorKind::NotConnected)
+    }
+
+    async fn get_host_by_address(&self, _: IpAddr, _: &mut [u8]) -> Result<usize, ErrorKind> {
+        Err(ErrorKind::Unsupported)
     }
 }
 
@@ -81,7 +93,7 @@ impl Rng for NoRng {
 #[unsafe(no_mangle)]
 pub extern "C" fn device_main() -> bool {
     let mut state = State::<NoopRawMutex, _>::new(Readings);
-    let routes = [SocketAddr::from(([10, 0, 0, 1], 7000))];
+    let routes = ["gateway.local:7000", "10.0.0.1:7000"];
     let config = Config { interface: LAMP, ..Config::plain("lamp-1", &routes) };
     let Ok(mut device) = imlink_device_client::new(&mut state, config, NoNetwork, NoRng) else {
         return false;
