@@ -13,6 +13,7 @@ pub mod idempotency;
 pub mod lease;
 pub mod limits;
 pub mod mailbox;
+mod members;
 mod memory;
 pub mod name;
 pub mod node;
