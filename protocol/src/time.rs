@@ -25,7 +25,7 @@ impl Instant {
 
     /// The same in milliseconds. A microcontroller has no division for the seconds of a `Duration`, and room for one
     /// copy of this.
-    #[inline(never)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -37,7 +37,7 @@ impl Instant {
     }
 
     /// The same, `ms` milliseconds on.
-    #[inline(never)]
+    #[cfg_attr(target_os = "none", inline(never))]
     pub const fn after_millis(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
