@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! session     Session: one device's way through connections, from boot to power-off
+//! start       what it is told once
+//! greeting    from Hello to Welcome
 //! application what the application tells it
 //! live        what it holds only while attached
 //! output      what comes out of it
@@ -23,6 +25,7 @@ mod calls;
 mod clock;
 mod error;
 mod events;
+mod greeting;
 mod heartbeat;
 mod live;
 mod mailbox;
@@ -30,6 +33,7 @@ mod output;
 mod pace;
 mod retry;
 mod session;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -40,4 +44,5 @@ pub use mailbox::NacksFull;
 pub use output::{Event, StateName, Transmit};
 pub use pace::Pacing;
 pub use retry::{End, Target};
-pub use session::{LinkKind, Profile, Session, Start};
+pub use session::Session;
+pub use start::{LinkKind, Profile, Start};

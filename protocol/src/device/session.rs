@@ -4,17 +4,17 @@ use core::time::Duration;
 
 use super::clock::ServerTime;
 use super::error::{SessionError, kind};
-use super::events::{EventRange, Events};
+use super::events::Events;
 use super::live::Live;
 use super::mailbox::Mailbox;
 use super::output::{Event, StateName, Transmit};
-use super::pace::{Pace, Pacing};
+use super::pace::Pace;
 use super::retry::{End, Retry, Target};
+use super::start::{Profile, Start};
 #[cfg(feature = "blob")]
 use crate::blob::BlobFrame;
-use crate::id::{Cursor, Epoch, Fingerprint};
-use crate::limits::RECEIVE_LIMIT_MIN;
-use crate::message::{FromDevice, Hello, RejectCode, ToDevice, Welcome};
+use crate::id::{Cursor, Epoch};
+use crate::message::{FromDevice, RejectCode, ToDevice};
 use crate::seal::{Claim, KEY_LEN};
 use crate::time::Instant;
 
@@ -37,61 +37,20 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub struct Session {
     incarnation: u64,
-    event_queue: u64,
+    pub(super) event_queue: u64,
     attempt: u32,
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     pub(super) mailbox: Mailbox,
     pub(super) events: Events,
-    retry: Retry,
-    pace: Pace,
-    time: Option<ServerTime>,
-    state: State,
-}
-
-/// What a device begins with after power-on.
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// Drawn at random; never 0.
-    pub incarnation: core::num::NonZeroU64,
-    /// Incarnation of the event queue, drawn at random when it starts empty; 0 without events.
-    pub event_queue: u64,
-    /// How far that queue got; nothing for a new one.
-    pub events: EventRange,
-    /// How far the mailbox was handled, `0-0` when that was not kept.
-    pub cursor: Cursor,
-    /// How often it gives a sign of life.
-    pub heartbeat: Pacing,
-}
-
-/// What `Hello` says and no rule depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Profile<'a> {
-    /// Tenant, `-` when there is only one.
-    pub tenant: &'a str,
-    /// Device id.
-    pub device: &'a str,
-    /// Largest frame (body and check) the device takes, in bytes.
-    pub receive_limit: u32,
-    /// Unacknowledged messages the device can hold.
-    pub window: u8,
-    /// The interface the firmware speaks.
-    pub fingerprint: Fingerprint,
-    /// What kind of link it is.
-    pub link: LinkKind,
-}
-
-/// Whether a handshake comes before `Hello`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkKind {
-    /// It does, and said who the device is.
-    Sealed,
-    /// It does not.
-    Plain,
+    pub(super) retry: Retry,
+    pub(super) pace: Pace,
+    pub(super) time: Option<ServerTime>,
+    pub(super) state: State,
 }
 
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one, and no heap to put the largest on")]
-enum State {
+pub(super) enum State {
     Detached,
     Greeting {
         since: Instant,
@@ -107,7 +66,7 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Leave {
+pub(super) struct Leave {
     until: Instant,
     end: End,
     delay: Duration,
@@ -175,60 +134,6 @@ impl Session {
             State::Detached | State::Greeting { .. } | State::Ended { .. } => Err(self.out_of_order(frame)),
         };
         taken.inspect_err(|error| self.end(now, End::Fault(*error), Duration::ZERO))
-    }
-
-    fn handle_greeting<'a>(
-        &mut self,
-        now: Instant,
-        since: Instant,
-        frame: &ToDevice<'a>,
-    ) -> Result<Option<Event<'a>>, SessionError> {
-        match *frame {
-            ToDevice::Welcome(ref welcome) => self.handle_welcome(now, since, welcome).map(Some),
-            ToDevice::Redirect { address, grant } if !self.retry.is_at_home() => {
-                self.retry.handle_redirect(now, address, grant)?;
-                Ok(Some(self.end_by_peer(now, End::Redirected, 0)))
-            }
-            ToDevice::Reject { code, retry_after_s } => {
-                Ok(Some(self.end_by_peer(now, End::Rejected(code), retry_after_s)))
-            }
-            ToDevice::GoAway { reason, reconnect_after_s } => {
-                Ok(Some(self.end_by_peer(now, End::Asked(reason), reconnect_after_s)))
-            }
-            _ => Err(self.out_of_order(frame)),
-        }
-    }
-
-    fn handle_welcome(
-        &mut self,
-        now: Instant,
-        since: Instant,
-        welcome: &Welcome<'_>,
-    ) -> Result<Event<'static>, SessionError> {
-        if welcome.epoch <= self.epoch {
-            return Err(SessionError::Epoch { given: welcome.epoch, last: self.epoch });
-        }
-        if (welcome.frame_limit as usize) < RECEIVE_LIMIT_MIN {
-            return Err(SessionError::FrameLimit { given: welcome.frame_limit });
-        }
-        // All of it is looked at before any of it counts: the caller hears nothing of a session that did not open, and
-        // keeps what it kept.
-        self.mailbox.check_welcome(welcome.generation)?;
-        self.events.check_welcome(welcome.event_position)?;
-        if !welcome.grant.is_empty() {
-            self.retry.handle_grant(now, welcome.grant)?;
-        }
-        self.mailbox.handle_welcome(welcome.generation);
-        let stored = self.events.handle_welcome(welcome.event_position, welcome.event_window);
-        self.retry.handle_welcome();
-        self.epoch = welcome.epoch;
-        let is_running = self.mailbox.is_running();
-        let round_trip_ms = now.millis_since(since);
-        // Of another server perhaps, whose clock is another one.
-        self.time = Some(ServerTime::new(now, welcome.time_ms, round_trip_ms));
-        let live = Live::new(now, round_trip_ms, welcome, is_running, &mut self.pace);
-        self.state = State::Attached(live, None);
-        Ok(Event::Attached { epoch: welcome.epoch, keep: usize::from(is_running), stored, time_ms: welcome.time_ms })
     }
 
     fn handle_attached<'a>(&mut self, now: Instant, frame: &ToDevice<'a>) -> Result<Option<Event<'a>>, SessionError> {
@@ -306,14 +211,15 @@ impl Session {
             State::Greeting { since, .. } => now >= since.after(GREETING_MAX),
             State::Attached(live, _) => {
                 live.handle_timeout(now, &self.events);
-                live.heartbeat.is_dead(now)
+                let is_dead = live.heartbeat.is_dead(now);
+                if is_dead {
+                    self.pace.handle_lost(now, live.heartbeat.unanswered_silence_ms());
+                }
+                is_dead
             }
         };
         if !is_silent {
             return Ok(());
-        }
-        if let State::Attached(live, _) = &self.state {
-            self.pace.handle_lost(now, live.heartbeat.unanswered_silence_ms());
         }
         let error = SessionError::Silent { state };
         self.end(now, End::Fault(error), Duration::ZERO);
@@ -441,31 +347,6 @@ impl Session {
         self.live().map(|live| live.frame_limit)
     }
 
-    fn hello<'a>(&'a self, cursor: Cursor, profile: &Profile<'a>) -> Hello<'a> {
-        // On a sealed link the handshake said and proved who comes.
-        let (tenant, device, claim, ticket) = match profile.link {
-            LinkKind::Sealed => ("", "", Claim { incarnation: 0, attempt: 0 }, &[][..]),
-            LinkKind::Plain => {
-                let ticket = self.retry.ticket().map_or(&[][..], |(_, ticket)| ticket);
-                (profile.tenant, profile.device, self.claim(), ticket)
-            }
-        };
-        Hello {
-            version: crate::VERSION,
-            tenant,
-            device,
-            incarnation: claim.incarnation,
-            attempt: claim.attempt,
-            epoch: self.epoch,
-            cursor,
-            receive_limit: profile.receive_limit,
-            window: profile.window,
-            fingerprint: profile.fingerprint,
-            event_queue: self.event_queue,
-            ticket,
-        }
-    }
-
     fn begin_to_leave(&mut self, now: Instant, end: End, delay: Duration) {
         match &mut self.state {
             State::Attached(_, leave) => {
@@ -476,19 +357,19 @@ impl Session {
         }
     }
 
-    fn end_by_peer(&mut self, now: Instant, end: End, delay_s: u32) -> Event<'static> {
+    pub(super) fn end_by_peer(&mut self, now: Instant, end: End, delay_s: u32) -> Event<'static> {
         self.end(now, end, seconds(delay_s));
         Event::Ended(end)
     }
 
-    fn end(&mut self, now: Instant, end: End, delay: Duration) {
+    pub(super) fn end(&mut self, now: Instant, end: End, delay: Duration) {
         if !self.is_ended() {
             let attached_ms = self.live().map(|live| now.millis_since(live.since));
             self.state = State::Ended { end, attached_ms, delay };
         }
     }
 
-    fn out_of_order(&self, frame: &ToDevice<'_>) -> SessionError {
+    pub(super) fn out_of_order(&self, frame: &ToDevice<'_>) -> SessionError {
         SessionError::Order { state: self.state(), frame: kind(frame) }
     }
 

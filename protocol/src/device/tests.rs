@@ -25,15 +25,16 @@ fn at(s: u64) -> Instant {
     Instant::from_millis(s * 1000)
 }
 
+const START: Start = Start {
+    incarnation: core::num::NonZeroU64::MIN,
+    event_queue: 5,
+    events: EventRange { stored: 0, numbered: 0 },
+    cursor: Cursor::new(0, 0),
+    heartbeat: Pacing::Server,
+};
+
 fn session() -> Session {
-    let incarnation = core::num::NonZeroU64::MIN;
-    Session::new(&Start {
-        incarnation,
-        event_queue: 5,
-        events: Default::default(),
-        cursor: Cursor::default(),
-        heartbeat: Pacing::Server,
-    })
+    Session::new(&START)
 }
 
 fn welcome(epoch: u64) -> ToDevice<'static> {
@@ -295,15 +296,7 @@ fn a_session_takes_little_memory() {
 /// What an adaptive session with an honest server says and hears in `until` seconds, on a path that forgets a
 /// connection after `nat_s` seconds of silence: the heartbeats in it, and the connections it took.
 fn run_on_a_path_that_forgets(nat_s: u64, until: u64) -> (Vec<u64>, u32) {
-    let incarnation = core::num::NonZeroU64::MIN;
-    let cursor = Cursor::default();
-    let mut session = Session::new(&Start {
-        incarnation,
-        event_queue: 5,
-        events: Default::default(),
-        cursor,
-        heartbeat: Pacing::Adaptive,
-    });
+    let mut session = Session::new(&Start { heartbeat: Pacing::Adaptive, ..START });
     let (mut pings, mut connections, mut moved) = (Vec::new(), 0, 0);
     while let Some(now) = session.poll_timeout().map(|due| due.as_millis().div_ceil(1000)).filter(|now| *now <= until) {
         let is_over = session.handle_timeout(at(now)).is_err();
