@@ -126,9 +126,7 @@ impl<'a, S: Storage> Client<'a, S> {
 
     /// The same for a value: its postcard encoding is the payload.
     pub fn publish_typed<T: Serialize + ?Sized>(&self, key: Key, value: &T) -> Result<(), PublishError> {
-        let mut bytes = [0; TYPED_MAX];
-        let too_large = PublishError::TooLarge { max: TYPED_MAX };
-        self.publish(key, postcard::to_slice(value, &mut bytes).map_err(|_| too_large)?)
+        self.publish(key, encode(value, &mut [0; TYPED_MAX])?)
     }
 
     /// What became of the events.
@@ -188,6 +186,14 @@ impl<'a, S: Storage> Client<'a, S> {
 /// Largest value of [`Client::publish_typed`], in bytes; it is encoded on the stack.
 pub(crate) const TYPED_MAX: usize = 256;
 
+pub(crate) fn encode<'b, T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &'b mut [u8; TYPED_MAX],
+) -> Result<&'b [u8], PublishError> {
+    let too_large = PublishError::TooLarge { max: TYPED_MAX };
+    postcard::to_slice(value, bytes).map(|bytes| &*bytes).map_err(|_| too_large)
+}
+
 fn link(core: &Core<'_>) -> Link {
     Link {
         state: core.session.state(),
@@ -212,7 +218,7 @@ pub(crate) fn payload_max(core: &Core<'_>, key: Key) -> Result<usize, PublishErr
 
 fn publish(core: &mut Core<'_>, key: Key, payload: &[u8]) -> Result<(), PublishError> {
     #[cfg(feature = "flash")]
-    if core.desk.kept_queue != 0 {
+    if core.desk.is_queue_kept {
         return Err(PublishError::InFlash);
     }
     let max = payload_max(core, key)?;

@@ -38,19 +38,43 @@ pub(crate) struct Desk {
     pub(crate) failures: u32,
     pub(crate) is_stopping: bool,
     /// The handles changed something that the runner has to look at.
-    pub(crate) is_changed: bool,
-    pub(crate) runner: WakerRegistration,
+    pub(crate) runner: Notice,
     pub(crate) messages: WakerRegistration,
     pub(crate) calls: MultiWakerRegistration<2>,
     pub(crate) link: MultiWakerRegistration<1>,
-    /// Incarnation of the event queue that is kept in flash, 0 when none is.
+    /// The event queue is kept in flash.
     #[cfg(feature = "flash")]
-    pub(crate) kept_queue: u64,
+    pub(crate) is_queue_kept: bool,
     /// Events may have to be fetched from there.
     #[cfg(feature = "flash")]
-    pub(crate) is_feed_due: bool,
-    #[cfg(feature = "flash")]
-    pub(crate) feeder: WakerRegistration,
+    pub(crate) feeder: Notice,
+}
+
+/// A notice for one task that it has to look again.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    is_given: bool,
+    task: WakerRegistration,
+}
+
+impl Notice {
+    const fn new() -> Self {
+        Self { is_given: false, task: WakerRegistration::new() }
+    }
+
+    pub(crate) fn give(&mut self) {
+        self.is_given = true;
+        self.task.wake();
+    }
+
+    /// Whether it was given since the last look; else `waker` is woken when it is.
+    pub(crate) fn take(&mut self, waker: &Waker) -> bool {
+        let is_given = core::mem::take(&mut self.is_given);
+        if !is_given {
+            self.task.register(waker);
+        }
+        is_given
+    }
 }
 
 /// A message in the inbox.
@@ -93,8 +117,7 @@ pub(crate) struct EventRecord<'a> {
 impl Core<'_> {
     /// The runner is to look again.
     pub(crate) fn notify_runner(&mut self) {
-        self.desk.is_changed = true;
-        self.desk.runner.wake();
+        self.desk.runner.give();
     }
 
     /// Events at the queue's front are stored.
@@ -106,7 +129,7 @@ impl Core<'_> {
         if count > 0 {
             self.desk.link.wake();
             #[cfg(feature = "flash")]
-            self.desk.notify_feeder();
+            self.desk.feeder.give();
         }
     }
 
@@ -144,17 +167,14 @@ impl Desk {
             sessions: 0,
             failures: 0,
             is_stopping: false,
-            is_changed: false,
-            runner: WakerRegistration::new(),
+            runner: Notice::new(),
             messages: WakerRegistration::new(),
             calls: MultiWakerRegistration::new(),
             link: MultiWakerRegistration::new(),
             #[cfg(feature = "flash")]
-            kept_queue: 0,
+            is_queue_kept: false,
             #[cfg(feature = "flash")]
-            is_feed_due: false,
-            #[cfg(feature = "flash")]
-            feeder: WakerRegistration::new(),
+            feeder: Notice::new(),
         }
     }
 
@@ -170,31 +190,5 @@ impl Desk {
     pub(crate) fn is_redelivered(&self, id: MessageId, is_marked: bool) -> bool {
         let is_known = self.started != MessageId::default();
         id == self.started || (is_marked && (!is_known || id < self.started))
-    }
-
-    /// The task that fetches events from flash is to look again.
-    #[cfg(feature = "flash")]
-    pub(crate) fn notify_feeder(&mut self) {
-        self.is_feed_due = true;
-        self.feeder.wake();
-    }
-
-    /// Whether it is; else `waker` is woken when it is.
-    #[cfg(feature = "flash")]
-    pub(crate) fn take_feed_due(&mut self, waker: &Waker) -> bool {
-        let is_due = core::mem::take(&mut self.is_feed_due);
-        if !is_due {
-            self.feeder.register(waker);
-        }
-        is_due
-    }
-
-    /// Whether something changed since the last look; else `waker` is woken when it does.
-    pub(crate) fn take_changed(&mut self, waker: &Waker) -> bool {
-        let is_changed = core::mem::take(&mut self.is_changed);
-        if !is_changed {
-            self.runner.register(waker);
-        }
-        is_changed
     }
 }

@@ -137,9 +137,9 @@ const PRIVATE_KEY: u8 = 2;
 /// The key in front of a record, and its end up to a whole word of flash.
 const BUFFER_LEN: usize = RECORD_MAX + 32;
 
-/// The buffer that is written from; some flash wants it aligned.
+/// The buffer that is read into and written from, in the future that does; some flash wants it aligned.
 #[repr(align(32))]
-struct Buffer([u8; BUFFER_LEN]);
+struct Buffer<const LEN: usize>([u8; LEN]);
 
 impl<F: NorFlash> FlashStore<F> {
     /// The records in `range` of `flash`. A range that holds something else is erased.

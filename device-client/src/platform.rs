@@ -1,6 +1,7 @@
 //! What a board gives: time and randomness. The network is `embedded-nal-async`'s `TcpConnect`.
 
 use core::fmt;
+use core::num::NonZeroU64;
 
 use imlink_protocol::Instant;
 
@@ -43,3 +44,11 @@ impl fmt::Display for RngError {
 }
 
 impl core::error::Error for RngError {}
+
+/// A number that is new at each power-on.
+pub(crate) fn draw(rng: &mut impl Rng) -> Result<NonZeroU64, RngError> {
+    let mut bytes = [0; 8];
+    rng.fill(&mut bytes)?;
+    // Zero comes up once in 2^64 draws, or from a source that does not work.
+    NonZeroU64::new(u64::from_le_bytes(bytes)).ok_or(RngError)
+}

@@ -1,7 +1,6 @@
 //! The task that owns the connection.
 
 use core::net::SocketAddr;
-use core::num::NonZeroU64;
 
 use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_sync::blocking_mutex::raw::RawMutex;
@@ -21,12 +20,13 @@ use crate::config::Config;
 #[cfg(feature = "seal")]
 use crate::config::Keys;
 use crate::connection::Connection;
+use crate::core_state::{Desk, Notice};
 use crate::error::Error;
 #[cfg(feature = "seal")]
 use crate::handshake::Handshake;
 use crate::interface::Interface;
 use crate::messages::Messages;
-use crate::platform::{Clock, Rng};
+use crate::platform::{Clock, Rng, draw};
 use crate::state::{Shared, State, Storage};
 use crate::wire::Wire;
 
@@ -89,8 +89,8 @@ where
     R: Rng,
 {
     config.check()?;
-    let incarnation = draw(&mut rng)?;
-    let drawn = if EVENTS == 0 { 0 } else { draw(&mut rng)?.get() };
+    let incarnation = draw(&mut rng).map_err(|_| Error::Rng)?;
+    let drawn = if EVENTS == 0 { 0 } else { draw(&mut rng).map_err(|_| Error::Rng)?.get() };
     #[cfg(not(feature = "flash"))]
     let (event_queue, events) = (drawn, EventRange::default());
     #[cfg(feature = "flash")]
@@ -110,7 +110,7 @@ where
         core.desk.started = config.resume.started;
         #[cfg(feature = "flash")]
         {
-            core.desk.kept_queue = config.events.map_or(0, |kept| kept.queue);
+            core.desk.is_queue_kept = config.events.is_some();
         }
     });
     let shared = &*shared;
@@ -162,13 +162,6 @@ async fn connect<'n, N: TcpConnect + Dns>(network: &'n N, target: Option<&str>) 
         }
     };
     network.connect(address).await.map_err(|error| Error::Transport(error.kind()))
-}
-
-fn draw(rng: &mut impl Rng) -> Result<NonZeroU64, Error> {
-    let mut bytes = [0; 8];
-    rng.fill(&mut bytes).map_err(|_| Error::Rng)?;
-    // Zero comes up once in 2^64 draws, or from a source that does not work.
-    NonZeroU64::new(u64::from_le_bytes(bytes)).ok_or(Error::Rng)
 }
 
 #[cfg(feature = "blob")]
@@ -315,11 +308,15 @@ impl<S: Storage, N: TcpConnect + Dns, R: Rng, B: Port> Runner<'_, S, N, R, B> {
 
 /// Waits until a handle changed something.
 pub(crate) async fn changed<S: Storage>(shared: &S) {
-    core::future::poll_fn(|cx| {
-        let is_changed = shared.with(|_, core| core.desk.take_changed(cx.waker()));
-        if is_changed { core::task::Poll::Ready(()) } else { core::task::Poll::Pending }
+    noticed(shared, |desk| &mut desk.runner).await;
+}
+
+/// Waits until a notice was given.
+pub(crate) fn noticed<S: Storage>(shared: &S, notice: impl Fn(&mut Desk) -> &mut Notice) -> impl Future<Output = ()> {
+    core::future::poll_fn(move |cx| {
+        let is_given = shared.with(|_, core| notice(core.desk).take(cx.waker()));
+        if is_given { core::task::Poll::Ready(()) } else { core::task::Poll::Pending }
     })
-    .await;
 }
 
 async fn stopped<S: Storage>(shared: &S) {

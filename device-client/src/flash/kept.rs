@@ -1,8 +1,6 @@
 //! Publishing into flash, and from there into the queue that is sent from.
 
 use core::convert::Infallible;
-use core::future::poll_fn;
-use core::task::Poll;
 use core::time::Duration;
 
 use embassy_futures::select::select;
@@ -15,10 +13,11 @@ use serde::Serialize;
 use super::FlashError;
 use super::pages::KeptEvent;
 use super::queue::FlashQueue;
-use crate::client::{Client, PublishError, TYPED_MAX, payload_max, sendable_max};
+use crate::client::{Client, PublishError, TYPED_MAX, encode, payload_max, sendable_max};
 use crate::core_state::{Core, EventRecord};
 use crate::error::ConfigError;
 use crate::platform::Clock;
+use crate::runner::noticed;
 use crate::state::Storage;
 
 /// Events that outlive a power loss.
@@ -66,7 +65,9 @@ impl<'a, S: Storage> Client<'a, S> {
         self,
         queue: FlashQueue<F, LEN>,
     ) -> Result<KeptEvents<'a, S, M, F, LEN>, ConfigError> {
-        let is_its_own = self.shared.with(|_, core| core.desk.kept_queue == queue.start().queue);
+        let start = queue.start();
+        let is_its_own =
+            self.shared.with(|_, core| core.desk.is_queue_kept && core.session.event_queue() == start.queue);
         if !is_its_own {
             return Err(ConfigError::EventQueue);
         }
@@ -100,7 +101,7 @@ impl<S: Storage, M: RawMutex, F: NorFlash, const LEN: usize> KeptEvents<'_, S, M
                 let event = KeptEvent { sequence: kept.sequence, key, payload };
                 // Out of turn it is fetched from flash later.
                 if kept.sequence != core.session.next_event() || !take(core, &event) {
-                    core.desk.notify_feeder();
+                    core.desk.feeder.give();
                 }
                 Ok(kept.sequence)
             }
@@ -114,9 +115,7 @@ impl<S: Storage, M: RawMutex, F: NorFlash, const LEN: usize> KeptEvents<'_, S, M
 
     /// The same for a value: its postcard encoding, of at most 256 bytes, is the payload.
     pub async fn publish_typed<T: Serialize + ?Sized>(&self, key: Key, value: &T) -> Result<u64, PublishError> {
-        let mut bytes = [0; TYPED_MAX];
-        let too_large = PublishError::TooLarge { max: TYPED_MAX };
-        self.publish(key, postcard::to_slice(value, &mut bytes).map_err(|_| too_large)?).await
+        self.publish(key, encode(value, &mut [0; TYPED_MAX])?).await
     }
 
     /// Writes, readings and pages of the flash that failed since power-on.
@@ -130,10 +129,7 @@ impl<S: Storage, M: RawMutex, F: NorFlash, const LEN: usize> KeptEvents<'_, S, M
     pub async fn run(&self) -> Infallible {
         let shared = self.client.shared;
         loop {
-            let changed = poll_fn(|cx| {
-                let is_due = shared.with(|_, core| core.desk.take_feed_due(cx.waker()));
-                if is_due { Poll::Ready(()) } else { Poll::Pending }
-            });
+            let changed = noticed(shared, |desk| &mut desk.feeder);
             if self.feed().await.is_ok() {
                 changed.await;
             } else {

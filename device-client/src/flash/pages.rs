@@ -26,8 +26,8 @@ use sequential_storage::cache::Cache;
 use sequential_storage::queue::{QueueConfig, QueueStorage};
 use serde::{Deserialize, Serialize};
 
-use super::FlashError;
-use super::queue::{Buffer, FlashQueue};
+use super::queue::FlashQueue;
+use super::{Buffer, FlashError};
 use crate::config::Overflow;
 
 /// An event as it was found.
@@ -159,10 +159,8 @@ impl<F: NorFlash, const LEN: usize> FlashQueue<F, LEN> {
             }
         }
         // What lies there is stored, dropped, or none of this queue.
-        self.flash
-            .erase(self.place(self.tail).start, self.place(self.tail).end)
-            .await
-            .map_err(|_| FlashError::Flash)?;
+        let place = self.place(self.tail);
+        self.flash.erase(place.start, place.end).await.map_err(|_| FlashError::Flash)?;
         self.is_tail_erased = true;
         match self.write(record, event).await {
             Err(FlashError::Full) => Err(FlashError::Flash),

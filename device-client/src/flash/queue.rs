@@ -9,10 +9,10 @@ use imlink_protocol::device::EventRange;
 use imlink_protocol::limits::NUMBER_MAX;
 use sequential_storage::queue::QueueConfig;
 
-use super::FlashError;
 use super::pages::{KeptEvent, Numbered};
+use super::{Buffer, FlashError};
 use crate::config::{EventStart, Overflow};
-use crate::platform::Rng;
+use crate::platform::{Rng, draw};
 
 /// Events in a range of flash of their own, by `sequential-storage`, for
 /// [`Client::kept_in`](crate::Client::kept_in).
@@ -45,10 +45,6 @@ pub struct FlashQueue<F: NorFlash, const LEN: usize = 256> {
     pub(super) is_tail_erased: bool,
     pub(super) failures: u32,
 }
-
-/// The buffer that is written from, in the future that writes; some flash wants it aligned.
-#[repr(align(32))]
-pub(super) struct Buffer<const LEN: usize>(pub(super) [u8; LEN]);
 
 /// Bytes of a record's encoding beside the payload, at most: 8 + 8 + 1 + 8 + 4, length 3.
 const RECORD_OVERHEAD: usize = 32;
@@ -105,10 +101,7 @@ impl<F: NorFlash, const LEN: usize> FlashQueue<F, LEN> {
         if pages < 2 {
             return Err(FlashError::Range.into());
         }
-        let mut drawn = [0; 8];
-        rng.fill(&mut drawn).map_err(|_| OpenError::Rng)?;
-        // Zero comes up once in 2^64 draws, or from a source that does not work.
-        let queue = NonZeroU64::new(u64::from_le_bytes(drawn)).ok_or(OpenError::Rng)?;
+        let queue = draw(rng).map_err(|_| OpenError::Rng)?;
         let mut opened = Self {
             flash,
             range,
@@ -190,7 +183,8 @@ impl<F: NorFlash, const LEN: usize> FlashQueue<F, LEN> {
         self.append(record, None, self.stored, Overflow::RefuseNewest).await.map(drop)
     }
 
-    /// Offers the events from about `next` on, in order, until one is not `is_taken`; those offered before are too.
+    /// Offers the events in order until one is not taken, from a page on that was not offered to its end; some are offered
+    /// again.
     pub(crate) async fn feed(&mut self, mut is_taken: impl FnMut(&KeptEvent<'_>) -> bool) -> Result<(), FlashError> {
         let record = &mut Buffer([0; LEN]);
         loop {

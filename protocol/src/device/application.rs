@@ -60,6 +60,11 @@ impl Session {
         self.events.add();
     }
 
+    /// Incarnation of the caller's queue, 0 without events.
+    pub fn event_queue(&self) -> u64 {
+        self.event_queue
+    }
+
     /// Number of the next event that is put there, when none is dropped.
     pub fn next_event(&self) -> u64 {
         self.events.next()
