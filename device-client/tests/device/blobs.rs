@@ -10,7 +10,8 @@ use imlink_protocol::message::{FromDevice, ToDevice};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::peer::{Peer, Server, bytes};
+use crate::peer::{Peer, Server};
+use crate::wire::bytes;
 use crate::{lamp, state};
 
 const BUFFER: usize = 512;
@@ -73,8 +74,7 @@ async fn chunk(peer: &mut Peer, transfer: u32, offset: usize, bytes: &[u8]) {
 macro_rules! taking_part {
     ($memory:expr, $peer:ident, $test:block) => {{
         let server = Server::bind().await;
-        let address = server.address().to_string();
-        let (mut state, routes) = (state(), [address.as_str()]);
+        let (mut state, routes) = (state(), [server.address()]);
         let blobs = BlobState::<NoopRawMutex, BUFFER>::new();
         let (mut runner, mut blobs) = lamp(&mut state, &routes).runner.with_blobs(&blobs);
         let (mut sink, mut source) = ($memory.clone(), $memory.clone());

@@ -9,14 +9,14 @@ use imlink_protocol::device::SessionError;
 use imlink_protocol::message::{FromDevice, RejectCode, ToDevice};
 use tokio::io::AsyncWriteExt;
 
-use crate::peer::{Server, bytes, message, welcome};
+use crate::peer::{Server, message};
+use crate::wire::{bytes, welcome};
 use crate::{RAW, beside, lamp, state};
 
 #[tokio::test]
 async fn frames_that_come_byte_by_byte_are_taken() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.accept().await;
@@ -44,8 +44,7 @@ async fn bytes_that_are_no_frames_end_the_connection_with_a_typed_error() {
     ];
     for (bytes, expected) in table {
         let (server, mut state) = (Server::bind().await, state());
-        let address = server.address().to_string();
-        let routes = [address.as_str()];
+        let routes = [server.address()];
         let mut device = lamp(&mut state, &routes);
         let client = device.client;
         beside!(device, async {
@@ -66,8 +65,7 @@ fn order(frame: &'static str) -> SessionError {
 #[tokio::test]
 async fn a_refusal_is_shown_with_whose_fault_it_is() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     let client = device.client;
     beside!(device, async {
@@ -84,8 +82,7 @@ async fn a_refusal_is_shown_with_whose_fault_it_is() {
 #[tokio::test]
 async fn a_full_inbox_stops_reading_but_not_the_signs_of_life_and_loses_nothing() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.welcome(1, 0).await;

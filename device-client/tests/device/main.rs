@@ -3,6 +3,8 @@
 mod blobs;
 mod faults;
 mod peer;
+#[path = "../common/wire.rs"]
+mod wire;
 mod work;
 
 use imlink_device_client::tokio::{TokioClock, TokioRng, TokioStack};

@@ -1,19 +1,21 @@
 //! A server of a few lines over a real socket, that says what a test wants it to say.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use imlink_device_client::Key;
 use imlink_protocol::frame;
-use imlink_protocol::message::{Flags, FromDevice, ToDevice, Welcome};
+use imlink_protocol::message::{Flags, FromDevice, ToDevice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+
+use crate::wire::{bytes, welcome};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Server {
     listener: TcpListener,
+    address: String,
 }
 
 pub(crate) struct Peer {
@@ -23,16 +25,27 @@ pub(crate) struct Peer {
 
 impl Server {
     pub(crate) async fn bind() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+        Self::at("127.0.0.1:0").await
     }
 
     /// At what the host calls `localhost`.
     pub(crate) async fn bind_localhost() -> Self {
-        Self { listener: TcpListener::bind("localhost:0").await.unwrap() }
+        Self::at("localhost:0").await
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
+    async fn at(place: &str) -> Self {
+        let listener = TcpListener::bind(place).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self { listener, address }
+    }
+
+    /// `IP:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
     }
 
     pub(crate) async fn accept(&self) -> Peer {
@@ -48,19 +61,6 @@ impl Server {
         peer.send(&welcome(epoch, event_position)).await;
         peer
     }
-}
-
-pub(crate) fn welcome(epoch: u64, event_position: u64) -> ToDevice<'static> {
-    ToDevice::Welcome(Welcome {
-        epoch,
-        generation: 1,
-        heartbeat_s: 300,
-        frame_limit: 4096,
-        event_window: 8,
-        event_position,
-        time_ms: 0,
-        grant: b"",
-    })
 }
 
 pub(crate) fn message(sequence: u64, key: Key, payload: &[u8]) -> ToDevice<'_> {
@@ -99,11 +99,4 @@ impl Peer {
         let mut rest = [0; 256];
         while timeout(DEADLINE, self.stream.read(&mut rest)).await.expect("it stays open").is_ok_and(|len| len > 0) {}
     }
-}
-
-pub(crate) fn bytes(message: &ToDevice<'_>) -> Vec<u8> {
-    let mut bytes = vec![0; 70_000];
-    let len = frame::encode(message, &mut bytes).unwrap();
-    bytes.truncate(len);
-    bytes
 }

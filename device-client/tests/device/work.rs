@@ -4,7 +4,8 @@ use imlink_device_client::tokio::{TokioRng, TokioStack};
 use imlink_device_client::{Code, Config, Error, MessageId, Resume, StateName};
 use imlink_protocol::message::{Flags, FromDevice, GoAwayReason, RejectCode, ToDevice, Welcome};
 
-use crate::peer::{Server, message, welcome};
+use crate::peer::{Server, message};
+use crate::wire::welcome;
 use crate::{ECHO, LAMP, RAW, SET, TICK, beside, lamp, state};
 
 const EVENT: fn(u64, &'static [u8]) -> FromDevice<'static> =
@@ -13,8 +14,7 @@ const EVENT: fn(u64, &'static [u8]) -> FromDevice<'static> =
 #[tokio::test]
 async fn a_message_is_acknowledged_when_its_handler_is_done_and_not_before() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.welcome(1, 0).await;
@@ -38,8 +38,7 @@ async fn a_message_is_acknowledged_when_its_handler_is_done_and_not_before() {
 #[tokio::test]
 async fn a_message_of_an_unknown_key_is_refused_unseen_and_in_order() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.welcome(1, 0).await;
@@ -54,8 +53,7 @@ async fn a_message_of_an_unknown_key_is_refused_unseen_and_in_order() {
 #[tokio::test]
 async fn what_was_not_acknowledged_is_not_handled_twice_after_a_reconnect() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.welcome(1, 0).await;
@@ -82,8 +80,7 @@ async fn what_was_not_acknowledged_is_not_handled_twice_after_a_reconnect() {
 #[tokio::test]
 async fn calls_are_answered_in_any_order_and_each_gets_an_answer() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     let call = |request, key, payload| ToDevice::Call { request, key, deadline_ms: 60_000, payload };
     let reply = |request, status, payload| FromDevice::Reply { request, status, payload };
@@ -114,8 +111,7 @@ async fn calls_are_answered_in_any_order_and_each_gets_an_answer() {
 #[tokio::test]
 async fn an_event_is_kept_until_it_is_stored_and_sent_again_under_its_number() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     let client = device.client;
     for word in [b"a", b"b", b"c"] {
@@ -156,8 +152,7 @@ async fn a_full_event_queue_refuses_the_newest_or_drops_the_oldest_and_counts() 
 #[tokio::test]
 async fn the_interface_is_told_in_chunks() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     beside!(device, async {
         let mut peer = server.accept().await;
@@ -191,8 +186,7 @@ fn grant(ticket: &str) -> Vec<u8> {
 #[tokio::test]
 async fn the_time_is_that_of_the_server_and_goes_on_without_it() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     let client = device.client;
     beside!(device, async {
@@ -212,8 +206,7 @@ async fn the_time_is_that_of_the_server_and_goes_on_without_it() {
 #[tokio::test]
 async fn a_route_sends_the_device_to_its_server_and_it_comes_back_there() {
     let (route, server, mut state) = (Server::bind().await, Server::bind().await, state());
-    let address = route.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [route.address()];
     let mut device = lamp(&mut state, &routes);
     let ticket_of = |frame: &FromDevice<'_>| match frame {
         FromDevice::Hello(hello) => hello.ticket.to_vec(),
@@ -222,8 +215,7 @@ async fn a_route_sends_the_device_to_its_server_and_it_comes_back_there() {
     beside!(device, async {
         let mut peer = route.accept().await;
         assert_eq!(peer.look(ticket_of).await, b"");
-        let address = server.address().to_string();
-        peer.send(&ToDevice::Redirect { address: &address, grant: &grant("one") }).await;
+        peer.send(&ToDevice::Redirect { address: server.address(), grant: &grant("one") }).await;
         let mut peer = server.accept().await;
         assert_eq!(peer.look(ticket_of).await, b"one");
         peer.send(&welcome(1, 0)).await;
@@ -244,8 +236,7 @@ async fn a_route_sends_the_device_to_its_server_and_it_comes_back_there() {
 #[tokio::test]
 async fn a_device_that_is_stopped_says_bye() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     let client = device.client;
     let (ended, ()) = tokio::join!(device.runner.run(), async {
@@ -262,8 +253,7 @@ async fn a_device_that_is_stopped_says_bye() {
 #[tokio::test]
 async fn a_device_that_kept_what_it_started_marks_no_message_behind_it() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let resume = Resume { done: MessageId::new(1, 2), started: MessageId::new(1, 3) };
     let config = Config { interface: LAMP, resume, ..Config::plain("lamp-1", &routes) };
     let mut device = imlink_device_client::new(&mut state, config, TokioStack::default(), TokioRng).unwrap();
@@ -287,8 +277,7 @@ async fn a_device_that_kept_what_it_started_marks_no_message_behind_it() {
 #[tokio::test]
 async fn a_run_that_is_dropped_closes_its_connection_and_the_next_one_connects_again() {
     let (server, mut state) = (Server::bind().await, state());
-    let address = server.address().to_string();
-    let routes = [address.as_str()];
+    let routes = [server.address()];
     let mut device = lamp(&mut state, &routes);
     let client = device.client;
     let mut first = beside!(device, async {
@@ -306,7 +295,7 @@ async fn a_run_that_is_dropped_closes_its_connection_and_the_next_one_connects_a
 #[tokio::test]
 async fn routes_and_servers_may_be_names_and_one_that_is_not_found_costs_a_try() {
     let (route, server, mut state) = (Server::bind_localhost().await, Server::bind_localhost().await, state());
-    let (unknown, known) = ("nobody.invalid:7000", format!("localhost:{}", route.address().port()));
+    let (unknown, known) = ("nobody.invalid:7000", format!("localhost:{}", route.port()));
     let routes = [unknown, known.as_str()];
     let mut device = lamp(&mut state, &routes);
     let client = device.client;
@@ -314,7 +303,7 @@ async fn routes_and_servers_may_be_names_and_one_that_is_not_found_costs_a_try()
         let mut peer = route.accept().await;
         assert_eq!(client.link().last_error, Some(Error::Lookup));
         peer.recv().await;
-        let address = format!("localhost:{}", server.address().port());
+        let address = format!("localhost:{}", server.port());
         peer.send(&ToDevice::Redirect { address: &address, grant: &grant("one") }).await;
         let _peer = server.welcome(1, 0).await;
         client.wait_for(|link, _| link.is_attached()).await;

@@ -8,9 +8,11 @@ use std::rc::Rc;
 
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 use imlink_protocol::frame;
-use imlink_protocol::message::{FromDevice, ToDevice, Welcome};
+use imlink_protocol::message::{FromDevice, ToDevice};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
+
+use crate::wire::{bytes, welcome};
 
 /// How the gateway behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,26 +109,6 @@ impl Gateway {
             }
         }
     }
-}
-
-fn welcome(epoch: u64, event_position: u64) -> ToDevice<'static> {
-    ToDevice::Welcome(Welcome {
-        epoch,
-        generation: 1,
-        heartbeat_s: 300,
-        frame_limit: 4096,
-        event_window: 8,
-        event_position,
-        time_ms: 0,
-        grant: b"",
-    })
-}
-
-fn bytes(message: &ToDevice<'_>) -> Vec<u8> {
-    let mut bytes = vec![0; 1024];
-    let len = frame::encode(message, &mut bytes).unwrap();
-    bytes.truncate(len);
-    bytes
 }
 
 /// The device's end of a connection.

@@ -6,6 +6,8 @@ mod keys;
 mod lives;
 mod nor;
 mod partition;
+#[path = "../common/wire.rs"]
+mod wire;
 
 use embassy_sync::mutex::Mutex;
 use imlink_device_client::flash::{FlashError, FlashStore, KEY_FIRST, RECORD_MAX};

@@ -1,5 +1,7 @@
 //! The typed paths of the firmware through the HTTP API.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use imlink_firmware_interface::{Add, Counter, Settings, Status};
 use imlink_protocol::MessageId;
 use imlink_tests::api::{Answer, Api};
@@ -86,4 +88,13 @@ impl Backend {
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = [0; 256];
     postcard::to_slice(value, &mut bytes).expect("payloads of the firmware are short").to_vec()
+}
+
+/// The payload of an event as the stream of events tells it.
+///
+/// # Panics
+/// When it is not of type `T`.
+pub fn payload<T: DeserializeOwned>(event: &Value) -> T {
+    let payload = STANDARD.decode(event["payload_base64"].as_str().unwrap_or_default()).expect("base64");
+    postcard::from_bytes(&payload).expect("a payload of the interface's type")
 }

@@ -37,6 +37,18 @@ pub enum Kind {
     Other(Vec<u8>),
 }
 
+/// What `packets` carried: payload bytes of TCP from the board and to it, bytes in all, and how many they are.
+pub fn carried(packets: &[Packet]) -> (usize, usize, usize, usize) {
+    let payload = |from: bool| {
+        let len = |kind: &Kind| match kind {
+            Kind::Tcp { is_from_board, payload, .. } if *is_from_board == from => payload.len(),
+            _ => 0,
+        };
+        packets.iter().map(|packet| len(&packet.kind)).sum()
+    };
+    (payload(true), payload(false), packets.iter().map(|packet| packet.len).sum(), packets.len())
+}
+
 /// The packets of the capture at `path`; a packet that is not written whole yet is left out.
 ///
 /// # Panics

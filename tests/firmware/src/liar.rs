@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// Longest wait for the board.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(50);
+const PATIENCE: Duration = Duration::from_secs(50);
 
 /// A listener on loopback.
 pub struct Liar {
@@ -46,10 +46,7 @@ impl Liar {
     /// # Panics
     /// When none comes within 50 s.
     pub async fn accept(&self) -> Victim {
-        let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("the board connects");
-        let (stream, _) = accepted.expect("a connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY on a fresh socket");
-        let mut victim = Victim { stream, input: Vec::new() };
+        let mut victim = Victim { stream: accept(&self.listener).await, input: Vec::new() };
         victim.look(|frame| assert!(matches!(frame, FromDevice::Hello(_)), "{frame:?}")).await;
         victim
     }
@@ -99,9 +96,7 @@ impl Victim {
                 self.input.drain(..len);
                 return result;
             }
-            let read =
-                timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await.expect("the board says something");
-            assert_ne!(read.expect("a connection"), 0, "the board closed the connection");
+            read(&mut self.stream, &mut self.input).await;
         }
     }
 
@@ -114,6 +109,20 @@ impl Victim {
 /// A listener on a free port of loopback.
 pub(crate) async fn listen() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.expect("a free port on loopback")
+}
+
+/// The next connection; panics when none comes within 50 s.
+pub(crate) async fn accept(listener: &TcpListener) -> TcpStream {
+    let accepted = timeout(PATIENCE, listener.accept()).await.expect("the board connects");
+    let (stream, _) = accepted.expect("a connection");
+    stream.set_nodelay(true).expect("TCP_NODELAY on a fresh socket");
+    stream
+}
+
+/// Reads what comes next; panics when nothing does within 50 s.
+pub(crate) async fn read(stream: &mut TcpStream, input: &mut Vec<u8>) {
+    let len = timeout(PATIENCE, stream.read_buf(input)).await.expect("the board says something");
+    assert_ne!(len.expect("a connection"), 0, "the board closed the connection");
 }
 
 /// Waits until the board closes; panics when it does not within 50 s.

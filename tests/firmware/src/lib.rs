@@ -4,6 +4,7 @@
 //! board     one board: its power, its cable, its flash, its log, its sensors
 //! monitor   QEMU's monitor (QMP)
 //! capture   what went over the wire, from QEMU's own packet dump
+//! said      what a board said, frame by frame
 //! backend   the typed paths of the firmware through the HTTP API
 //! resolver  a DNS server that knows one name
 //! liar      a server that says what a test wants it to say, over a plain link
@@ -20,4 +21,5 @@ pub mod capture;
 pub mod liar;
 pub mod monitor;
 pub mod resolver;
+pub mod said;
 pub mod thief;

@@ -13,11 +13,10 @@ use imlink_seal::{Answered, AttachRead, Fast, RouteKeys};
 use imlink_tests::node::ROUTE_KEYS;
 use imlink_tests::sealed::random;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
-use crate::liar::{PATIENCE, closed, listen, welcome};
+use crate::liar::{accept, closed, listen, read, welcome};
 
 /// Day and key of its tickets.
 const TICKET_KEYS: [(u32, TicketKey); 1] = [(1, TicketKey([0x71; 32]))];
@@ -70,9 +69,7 @@ impl Thief {
     /// # Panics
     /// When none comes within 50 s.
     pub async fn accept(&self) -> Caller {
-        let accepted = timeout(PATIENCE, self.listener.accept()).await.expect("the board connects");
-        let (mut stream, _) = accepted.expect("a connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY on a fresh socket");
+        let mut stream = accept(&self.listener).await;
         let mut first = Vec::new();
         while take(&first, HELLO_FRAME_LEN_MAX).expect("the board sends frames").is_none() {
             read(&mut stream, &mut first).await;
@@ -227,10 +224,4 @@ impl SealedVictim {
     pub async fn closed(&mut self) {
         closed(&mut self.stream).await;
     }
-}
-
-/// Reads what comes next.
-async fn read(stream: &mut TcpStream, input: &mut Vec<u8>) {
-    let len = timeout(PATIENCE, stream.read_buf(input)).await.expect("the board says something");
-    assert_ne!(len.expect("a connection"), 0, "the board closed the connection");
 }

@@ -1,9 +1,7 @@
 //! Events that are kept in flash.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use imlink_firmware_interface::{BOOTED, Booted, Settings};
-use imlink_firmware_tests::backend::Backend;
+use imlink_firmware_tests::backend::{Backend, payload};
 use imlink_firmware_tests::board::{Board, Setup};
 use imlink_tests::api::Events;
 use imlink_tests::node::Node;
@@ -103,6 +101,5 @@ fn number(event: &Value) -> u64 {
 }
 
 fn booted(event: &Value) -> u32 {
-    let payload = STANDARD.decode(event["payload_base64"].as_str().unwrap_or_default()).expect("base64");
-    postcard::from_bytes::<Booted>(&payload).expect("a payload of the interface's type").boots
+    payload::<Booted>(event).boots
 }

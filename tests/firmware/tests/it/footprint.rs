@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use imlink_firmware_interface::Settings;
 use imlink_firmware_tests::board::{Board, Setup};
-use imlink_firmware_tests::capture::{Kind, Packet};
+use imlink_firmware_tests::capture::{Kind, Packet, carried};
 use imlink_protocol::limits::HELLO_FRAME_LEN_MAX;
 use imlink_protocol::seal::{FromStranger, take};
 use imlink_tests::node::Node;
@@ -22,18 +22,9 @@ const ROUNDS: usize = 3;
 const LOGIN_MAX: f64 = 13e6;
 const ATTACH_MAX: f64 = 5e6;
 
-/// Bytes of what the board's cable carried since packet `first`: TCP payloads from and to the board, all packets.
+/// Bytes of what the board's cable carried since packet `first`.
 fn since(board: &Board, first: usize) -> (usize, usize, usize, usize) {
-    let packets = board.packets();
-    let packets = packets.get(first..).unwrap_or_default();
-    let payload = |from: bool| {
-        let len = |kind: &Kind| match kind {
-            Kind::Tcp { is_from_board, payload, .. } if *is_from_board == from => payload.len(),
-            _ => 0,
-        };
-        packets.iter().map(|packet| len(&packet.kind)).sum()
-    };
-    (payload(true), payload(false), packets.iter().map(|packet| packet.len).sum(), packets.len())
+    carried(board.packets().get(first..).unwrap_or_default())
 }
 
 fn print(what: &str, (sent, received, cable, packets): (usize, usize, usize, usize)) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use imlink_firmware_tests::board::{Board, Setup};
-use imlink_protocol::frame;
+use imlink_firmware_tests::said::said;
 use imlink_protocol::message::FromDevice;
 use imlink_tests::node::Node;
 use imlink_tests::proxy::{Fault, Proxy};
@@ -44,14 +44,9 @@ async fn an_adaptive_board_finds_the_longest_interval_that_its_path_survives() {
 /// The intervals that the `Ping`s of each connection announced, in milliseconds.
 fn announced(recorded: &[Vec<u8>]) -> Vec<Vec<u32>> {
     let pings = |bytes: &Vec<u8>| {
-        let (mut rest, mut intervals) = (bytes.as_slice(), Vec::new());
-        while let Ok(Some(whole)) = frame::split(rest, 4096) {
-            if let Ok(FromDevice::Ping { next_ms }) = frame::decode(whole.body) {
-                intervals.push(next_ms);
-            }
-            rest = &rest[whole.len..];
-        }
-        intervals
+        let interval =
+            |frame: FromDevice<'_>| if let FromDevice::Ping { next_ms } = frame { Some(next_ms) } else { None };
+        said(bytes, interval).0.into_iter().flatten().collect()
     };
     recorded.iter().map(pings).collect()
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use imlink_firmware_tests::board::{Board, Setup};
-use imlink_firmware_tests::capture::{Kind, Packet};
-use imlink_protocol::frame;
+use imlink_firmware_tests::capture::{Kind, Packet, carried};
+use imlink_firmware_tests::said::said;
 use imlink_protocol::message::FromDevice;
 use imlink_tests::node::Node;
 use imlink_tests::wait::eventually;
@@ -42,16 +42,10 @@ async fn an_idle_day_is_heartbeats_and_a_renewed_lease() {
     let (beats, others): (Vec<_>, Vec<_>) =
         frames.iter().enumerate().partition(|(_, frame)| matches!(frame, Said::Ping(_)));
     let hours = idle.as_secs_f64() / 3600.0;
-    println!("{hours:.2} h: {} heartbeats, {} other frames, {} bytes", beats.len(), others.len(), bytes(&packets));
+    let (from, to, all, _) = carried(&packets);
+    println!("{hours:.2} h: {} heartbeats, {} other frames, {} bytes", beats.len(), others.len(), all);
     let day = |bytes: usize| (bytes as f64 * 24.0 / hours) as usize;
-    let payload = |from: bool| {
-        let len = |kind: &Kind| match kind {
-            Kind::Tcp { is_from_board, payload, .. } if *is_from_board == from => payload.len(),
-            _ => 0,
-        };
-        packets.iter().map(|packet| len(&packet.kind)).sum()
-    };
-    let (sent, received, cable) = (day(payload(true)), day(payload(false)), day(bytes(&packets)));
+    let (sent, received, cable) = (day(from), day(to), day(all));
     println!("| an idle day at 300 s, from {hours:.0} h with power-on | {sent} | {received} | {cable} |");
     let opening = ["Hello", "Interface", "Event", "BlobAck"];
     for (index, other) in others {
@@ -95,7 +89,7 @@ fn clock(log: &str, text: &str) -> Duration {
 
 /// What the board said over TCP, and how many packets are none of TCP, ARP and DHCP.
 fn frames(packets: &[Packet]) -> (Vec<Said>, usize) {
-    let (mut said, mut other, mut stream) = (Vec::new(), 0, Vec::new());
+    let (mut other, mut stream) = (0, Vec::new());
     for packet in packets {
         match &packet.kind {
             Kind::Tcp { is_from_board: true, payload, .. } => stream.extend_from_slice(payload),
@@ -103,23 +97,15 @@ fn frames(packets: &[Packet]) -> (Vec<Said>, usize) {
             _ => {}
         }
     }
-    let mut rest = stream.as_slice();
-    while let Ok(Some(whole)) = frame::split(rest, 4096) {
-        said.push(match frame::decode(whole.body).expect("the board sends frames") {
-            FromDevice::Ping { next_ms } => Said::Ping(Duration::from_millis(next_ms.into())),
-            FromDevice::Hello(_) => Said::Other("Hello".into()),
-            FromDevice::Interface { .. } => Said::Other("Interface".into()),
-            FromDevice::Event { .. } => Said::Other("Event".into()),
-            // That it takes part in transfers.
-            FromDevice::BlobAck(_) => Said::Other("BlobAck".into()),
-            frame => Said::Other(format!("{frame:?}")),
-        });
-        rest = &rest[whole.len..];
-    }
+    let (said, rest) = said(&stream, |frame| match frame {
+        FromDevice::Ping { next_ms } => Said::Ping(Duration::from_millis(next_ms.into())),
+        FromDevice::Hello(_) => Said::Other("Hello".into()),
+        FromDevice::Interface { .. } => Said::Other("Interface".into()),
+        FromDevice::Event { .. } => Said::Other("Event".into()),
+        // That it takes part in transfers.
+        FromDevice::BlobAck(_) => Said::Other("BlobAck".into()),
+        frame => Said::Other(format!("{frame:?}")),
+    });
     assert!(rest.is_empty(), "bytes that are no frame: {rest:02x?}");
     (said, other)
-}
-
-fn bytes(packets: &[Packet]) -> usize {
-    packets.iter().map(|packet| packet.len).sum()
 }

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use imlink_firmware_interface::{BOOTED, Booted, Counter, Reading, SENSOR_READING, Settings};
-use imlink_firmware_tests::backend::Backend;
+use imlink_firmware_tests::backend::{Backend, payload};
 use imlink_firmware_tests::board::{Board, Setup};
 use imlink_protocol::Key;
 use imlink_tests::api::Events;
@@ -102,8 +100,7 @@ async fn next<T: serde::de::DeserializeOwned>(events: &mut Events, key: Key) -> 
     loop {
         let event = events.next().await.expect("the stream goes on");
         if event.data["key"] == key.to_string() {
-            let payload = STANDARD.decode(event.data["payload_base64"].as_str().unwrap_or_default()).expect("base64");
-            return postcard::from_bytes(&payload).expect("a payload of the interface's type");
+            return payload(&event.data);
         }
     }
 }
