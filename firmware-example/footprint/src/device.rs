@@ -3,9 +3,8 @@
 use core::future::poll_fn;
 use core::net::{IpAddr, SocketAddr};
 use core::pin::pin;
-use core::task::Poll;
 
-use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
+use embedded_io_async::ErrorKind;
 use embedded_nal_async::{AddrType, Dns, TcpConnect};
 #[cfg(feature = "blob")]
 use imlink_device_client::blob::BlobState;
@@ -13,6 +12,8 @@ use imlink_device_client::{
     Clock, Code, Config, Instant, NoopRawMutex, Rng, RngError, State, answer, handle, interface,
 };
 use static_cell::StaticCell;
+
+use crate::board::{self, Connection};
 
 interface! {
     /// What this firmware speaks.
@@ -23,39 +24,18 @@ interface! {
     }
 }
 
-unsafe extern "C" {
-    fn board_connect(address: *const u8) -> i32;
-    fn board_lookup(host: *const u8, len: usize, found: *mut [u8; 4]) -> i32;
-    fn board_read(bytes: *mut u8, len: usize) -> i32;
-    fn board_write(bytes: *const u8, len: usize) -> i32;
-    fn board_now() -> u64;
-    fn board_random(bytes: *mut u8, len: usize) -> i32;
-    fn board_led(on: bool);
-}
-
 #[cfg(feature = "seal")]
 const KEYS: imlink_device_client::Keys<'static> =
     imlink_device_client::Keys { private_key: &[1; 32], route_keys: &[[2; 32]], psk: None };
 
 struct Network;
-struct Connection;
-
-/// What a function of the board gave: nothing yet below 0.
-fn wait(mut ask: impl FnMut() -> i32) -> impl Future<Output = Result<usize, ErrorKind>> {
-    poll_fn(move |_| match ask() {
-        given @ 0.. => Poll::Ready(Ok(given as usize)),
-        -1 => Poll::Pending,
-        _ => Poll::Ready(Err(ErrorKind::ConnectionReset)),
-    })
-}
 
 impl TcpConnect for Network {
     type Error = ErrorKind;
     type Connection<'a> = Connection;
 
     async fn connect<'a>(&'a self, address: SocketAddr) -> Result<Connection, ErrorKind> {
-        // SAFETY: not defined anywhere, so never run.
-        wait(|| unsafe { board_connect((&raw const address).cast()) }).await.map(|_| Connection)
+        board::connect(address).await
     }
 }
 
@@ -63,10 +43,7 @@ impl Dns for Network {
     type Error = ErrorKind;
 
     async fn get_host_by_name(&self, host: &str, _: AddrType) -> Result<IpAddr, ErrorKind> {
-        let mut found = [0; 4];
-        // SAFETY: as above.
-        wait(|| unsafe { board_lookup(host.as_ptr(), host.len(), &mut found) }).await?;
-        Ok(IpAddr::from(found))
+        board::lookup(host).await.map(IpAddr::from)
     }
 
     async fn get_host_by_address(&self, _: IpAddr, _: &mut [u8]) -> Result<usize, ErrorKind> {
@@ -74,45 +51,21 @@ impl Dns for Network {
     }
 }
 
-impl ErrorType for Connection {
-    type Error = ErrorKind;
-}
-
-impl Read for Connection {
-    async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, ErrorKind> {
-        // SAFETY: as above.
-        wait(|| unsafe { board_read(bytes.as_mut_ptr(), bytes.len()) }).await
-    }
-}
-
-impl Write for Connection {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, ErrorKind> {
-        // SAFETY: as above.
-        wait(|| unsafe { board_write(bytes.as_ptr(), bytes.len()) }).await
-    }
-
-    async fn flush(&mut self) -> Result<(), ErrorKind> {
-        Ok(())
-    }
-}
-
 struct Board;
 
 impl Clock for Board {
     fn now(&self) -> Instant {
-        // SAFETY: as above.
-        Instant::from_millis(unsafe { board_now() })
+        Instant::from_millis(board::now())
     }
 
     async fn sleep_until(&self, at: Instant) {
-        poll_fn(|_| if self.now() < at { Poll::Pending } else { Poll::Ready(()) }).await;
+        board::sleep_until(at.as_millis()).await;
     }
 }
 
 impl Rng for Board {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RngError> {
-        // SAFETY: as above.
-        if unsafe { board_random(bytes.as_mut_ptr(), bytes.len()) } == 0 { Ok(()) } else { Err(RngError) }
+        if board::random(bytes) { Ok(()) } else { Err(RngError) }
     }
 }
 
@@ -150,8 +103,7 @@ pub(crate) async fn device() {
     let mut messages = device.messages;
     let mut handle = pin!(messages.for_each(async |message| handle!(LAMP: message, {
         SET(on: bool) => {
-            // SAFETY: as above.
-            unsafe { board_led(on) };
+            board::led(on);
             Ok(())
         }
     })));

@@ -4,7 +4,7 @@
 //! the linker does not find, as there.
 //!
 //! ```text
-//! board      what the board would give
+//! board      what the board would give, image  what every image has: the same files as there
 //! link       TCP, or TLS 1.3 over it: with a pre-shared key, or with the server's certificate
 //! rust_mqtt  the device by rust-mqtt      minimq   the device by minimq
 //! ```
@@ -13,7 +13,10 @@
 #![no_std]
 
 #[cfg(feature = "link")]
+#[path = "../../src/board.rs"]
 mod board;
+#[path = "../../src/image.rs"]
+mod image;
 #[cfg(feature = "link")]
 mod link;
 #[cfg(feature = "minimq")]
@@ -25,42 +28,20 @@ mod rust_mqtt;
 #[unsafe(no_mangle)]
 pub extern "C" fn device_main() -> usize {
     #[cfg(feature = "rust-mqtt")]
-    return board::run(rust_mqtt::device());
+    return image::run(rust_mqtt::device());
     #[cfg(feature = "minimq")]
-    return board::run(minimq::device());
+    return image::run(minimq::device());
     #[cfg(not(feature = "link"))]
     0
 }
 
-/// Bytes of the device's future, which an executor places for its task.
-#[cfg(feature = "link")]
-const FUTURE_LEN: usize = {
-    const fn len<F>(_: fn() -> F) -> usize {
-        size_of::<F>()
-    }
-    #[cfg(feature = "rust-mqtt")]
-    let len = len(rust_mqtt::device);
-    #[cfg(feature = "minimq")]
-    let len = len(minimq::device);
-    len
-};
-
-/// As long as that future; the script reads its length, and does not link it.
-#[cfg(feature = "link")]
+/// As long as the device's future, which an executor places for its tasks; the script reads its length, and does not link
+/// it.
+#[cfg(feature = "rust-mqtt")]
 #[unsafe(no_mangle)]
-static DEVICE_FUTURE: [u8; FUTURE_LEN] = [0; FUTURE_LEN];
+static DEVICE_FUTURE: [u8; image::len(rust_mqtt::device)] = [0; image::len(rust_mqtt::device)];
 
-struct NoInterrupts;
-critical_section::set_impl!(NoInterrupts);
-
-// SAFETY: nothing of this is ever run.
-unsafe impl critical_section::Impl for NoInterrupts {
-    unsafe fn acquire() -> critical_section::RawRestoreState {}
-
-    unsafe fn release(_: critical_section::RawRestoreState) {}
-}
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+/// The same of the other.
+#[cfg(feature = "minimq")]
+#[unsafe(no_mangle)]
+static DEVICE_FUTURE: [u8; image::len(minimq::device)] = [0; image::len(minimq::device)];

@@ -1,6 +1,20 @@
 //! TCP, or TLS 1.3 over it.
 
-use crate::board::Connection;
+use core::net::SocketAddr;
+
+use embedded_io_async::ErrorKind;
+
+use crate::board::{self, Connection};
+
+/// Where the device connects.
+const BROKER: &str = "broker.example";
+const PORT: u16 = 8883;
+
+/// Looks the broker's name up and connects.
+async fn connect() -> Result<Connection, ErrorKind> {
+    let found = board::lookup(BROKER).await?;
+    board::connect(SocketAddr::from((found, PORT))).await
+}
 
 /// Memory of a link.
 pub(crate) struct Records {
@@ -18,7 +32,7 @@ impl Records {
 
 #[cfg(not(any(feature = "psk", feature = "cert")))]
 mod plain {
-    use super::{Connection, Records};
+    use super::{Connection, Records, connect};
 
     pub(crate) type Link<'a> = Connection;
     pub(super) const READ: usize = 0;
@@ -26,7 +40,7 @@ mod plain {
 
     /// Connects.
     pub(crate) async fn open(_: &mut Records) -> Option<Link<'_>> {
-        Connection::open().await.ok()
+        connect().await.ok()
     }
 }
 
@@ -37,7 +51,7 @@ pub(crate) use plain::*;
 mod tls {
     use embedded_tls::{Aes128GcmSha256, CryptoRng, MaxFragmentLength, TlsConfig, TlsConnection, TlsContext};
 
-    use super::{Connection, Records};
+    use super::{BROKER, Connection, Records, connect};
     use crate::board;
 
     pub(crate) type Link<'a> = TlsConnection<'a, Connection, Aes128GcmSha256>;
@@ -80,8 +94,8 @@ mod tls {
 
     /// Connects and shakes hands.
     pub(crate) async fn open(records: &mut Records) -> Option<Link<'_>> {
-        let connection = Connection::open().await.ok()?;
-        let config = TlsConfig::new().with_server_name(board::BROKER).with_max_fragment_length(FRAGMENT);
+        let connection = connect().await.ok()?;
+        let config = TlsConfig::new().with_server_name(BROKER).with_max_fragment_length(FRAGMENT);
         #[cfg(feature = "psk")]
         let config = config.with_psk(&[1; 32], &[b"lamp-1"]);
         let mut link = TlsConnection::new(connection, &mut records.read, &mut records.write);

@@ -1,9 +1,9 @@
-//! What the board would give.
+//! What the board would give: functions that the linker does not find, so that nothing of a client can be left out
+//! because of what they do. `peers` has this file, too.
 
 use core::future::poll_fn;
 use core::net::SocketAddr;
-use core::pin::pin;
-use core::task::{Context, Poll, Waker};
+use core::task::Poll;
 
 use embedded_io_async::{ErrorKind, ErrorType, Read, Write};
 
@@ -13,14 +13,9 @@ unsafe extern "C" {
     fn board_read(bytes: *mut u8, len: usize) -> i32;
     fn board_write(bytes: *const u8, len: usize) -> i32;
     fn board_now() -> u64;
-    #[cfg(any(feature = "psk", feature = "cert"))]
     fn board_random(bytes: *mut u8, len: usize) -> i32;
     fn board_led(on: bool);
 }
-
-/// Where the device connects.
-pub(crate) const BROKER: &str = "broker.example";
-const PORT: u16 = 8883;
 
 /// A TCP connection.
 pub(crate) struct Connection;
@@ -34,16 +29,18 @@ fn wait(mut ask: impl FnMut() -> i32) -> impl Future<Output = Result<usize, Erro
     })
 }
 
-impl Connection {
-    /// Looks the broker's name up and connects.
-    pub(crate) async fn open() -> Result<Self, ErrorKind> {
-        let mut found = [0; 4];
-        // SAFETY: not defined anywhere, so never run.
-        wait(|| unsafe { board_lookup(BROKER.as_ptr(), BROKER.len(), &mut found) }).await?;
-        let address = SocketAddr::from((found, PORT));
-        // SAFETY: as above.
-        wait(|| unsafe { board_connect((&raw const address).cast()) }).await.map(|_| Self)
-    }
+/// Looks a name up.
+pub(crate) async fn lookup(host: &str) -> Result<[u8; 4], ErrorKind> {
+    let mut found = [0; 4];
+    // SAFETY: not defined anywhere, so never run.
+    wait(|| unsafe { board_lookup(host.as_ptr(), host.len(), &mut found) }).await?;
+    Ok(found)
+}
+
+/// Connects.
+pub(crate) async fn connect(address: SocketAddr) -> Result<Connection, ErrorKind> {
+    // SAFETY: as above.
+    wait(|| unsafe { board_connect((&raw const address).cast()) }).await.map(|_| Connection)
 }
 
 impl ErrorType for Connection {
@@ -75,8 +72,8 @@ pub(crate) fn now() -> u64 {
 }
 
 /// Waits until the clock shows `at`.
-pub(crate) async fn sleep_until(at: u64) {
-    poll_fn(|_| if now() < at { Poll::Pending } else { Poll::Ready(()) }).await;
+pub(crate) fn sleep_until(at: u64) -> impl Future<Output = ()> {
+    poll_fn(move |_| if now() < at { Poll::Pending } else { Poll::Ready(()) })
 }
 
 /// Carries out a command.
@@ -85,16 +82,9 @@ pub(crate) fn led(on: bool) {
     unsafe { board_led(on) };
 }
 
-#[cfg(any(feature = "psk", feature = "cert"))]
+/// Fills `bytes`; false when the source of randomness failed.
+#[allow(dead_code, reason = "a plain link of MQTT draws nothing")]
 pub(crate) fn random(bytes: &mut [u8]) -> bool {
     // SAFETY: as above.
     unsafe { board_random(bytes.as_mut_ptr(), bytes.len()) == 0 }
-}
-
-/// One round of the whole device.
-pub(crate) fn run(device: impl Future<Output = ()>) -> usize {
-    let mut device = pin!(device);
-    let mut context = Context::from_waker(Waker::noop());
-    while device.as_mut().poll(&mut context).is_pending() {}
-    size_of_val(&*device)
 }
